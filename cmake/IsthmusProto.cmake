@@ -1,0 +1,21 @@
+# isthmus_proto(target a.proto ...): C made by protoc-c at build time into the build tree, never committed.
+find_program(PROTOC_C protoc-c REQUIRED)
+function(isthmus_proto target)
+    set(out ${CMAKE_CURRENT_BINARY_DIR}/gen)
+    file(MAKE_DIRECTORY ${out})
+    set(sources)
+    foreach(proto ${ARGN})
+        get_filename_component(stem ${proto} NAME_WE)
+        get_filename_component(dir ${CMAKE_CURRENT_SOURCE_DIR}/${proto} DIRECTORY)
+        add_custom_command(OUTPUT ${out}/${stem}.pb-c.c ${out}/${stem}.pb-c.h
+            COMMAND ${PROTOC_C} --proto_path=${dir} --c_out=${out} ${CMAKE_CURRENT_SOURCE_DIR}/${proto}
+            DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${proto} VERBATIM)
+        list(APPEND sources ${out}/${stem}.pb-c.c ${out}/${stem}.pb-c.h)
+    endforeach()
+    add_library(${target} OBJECT ${sources})
+    target_include_directories(${target} SYSTEM PUBLIC ${out})
+    target_link_libraries(${target} PUBLIC PkgConfig::PROTOBUFC)
+    if(ISTHMUS_SANITIZE)
+        target_compile_options(${target} PRIVATE -fsanitize=${ISTHMUS_SANITIZE})
+    endif()
+endfunction()

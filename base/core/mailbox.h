@@ -15,7 +15,7 @@
 struct pg_mailbox {
     pthread_mutex_t lock;
     struct pg_list queue;
-    void (*wake)(void *arg); /* any thread */
+    void (*wake)(void *arg); /* any thread, under the lock: must not call the mailbox; NULL is fine */
     void *arg;
 };
 int pg_mailbox_init(struct pg_mailbox *m, void (*wake)(void *arg), void *arg) PG_MUST_CHECK;

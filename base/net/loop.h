@@ -35,7 +35,7 @@ void pg_loop_stop(struct pg_loop *l);
 /* Monotonic time of this turn in milliseconds (loop_sim: virtual). */
 uint64_t pg_loop_now_ms(const struct pg_loop *l);
 /* Descriptor that turns readable when a turn has work, for embedding in another loop; PG_E_UNSUPPORTED in sim. */
-int pg_loop_fd(const struct pg_loop *l);
+int pg_loop_fd(struct pg_loop *l);
 
 /* Timers are one-shot; starting a running one moves it. */
 int pg_timer_new(struct pg_loop *l, void (*cb)(void *arg), void *arg, struct pg_timer **out) PG_MUST_CHECK;

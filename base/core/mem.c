@@ -60,14 +60,11 @@ void *pg_malloc(size_t size)
 
 void *pg_calloc(size_t count, size_t size)
 {
-    if (must_fail()) {
+    size_t total;
+    if (must_fail() || __builtin_mul_overflow(count, size, &total)) {
         return NULL;
     }
-    if (count == 0 || size == 0) {
-        count = 1;
-        size = 1;
-    }
-    return counted(calloc(count, size)); /* checks the product itself */
+    return counted(calloc(1, total != 0 ? total : 1));
 }
 
 void *pg_realloc(void *p, size_t size)

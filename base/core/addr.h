@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* IP addresses, ip:port and prefixes; strict parsers, no resolver. IPv4-mapped IPv6 is always stored as IPv4. */
+/* IP addresses, ip:port and prefixes; strict parsers, no resolver. IPv4-mapped IPv6 is always stored as IPv4.
+ */
 #ifndef ISTHMUS_CORE_ADDR_H
 #define ISTHMUS_CORE_ADDR_H
 
@@ -38,7 +39,8 @@ const char *pg_addr_fmt(const struct pg_addr *a, char out[PG_ADDR_TEXT]);
 int pg_prefix_parse(struct pg_str s, struct pg_prefix *out) PG_MUST_CHECK;
 int pg_prefix_make(const struct pg_ip *ip, uint32_t bits, struct pg_prefix *out) PG_MUST_CHECK;
 bool pg_prefix_has(const struct pg_prefix *p, const struct pg_ip *ip);
-/* Conversion to and from the kernel's form. to: returns the length; from: PG_E_UNSUPPORTED for other families. */
+/* Conversion to and from the kernel's form. to: returns the length; from: PG_E_UNSUPPORTED for other
+ * families. */
 socklen_t pg_addr_to_sockaddr(const struct pg_addr *a, struct sockaddr_storage *out);
 int pg_addr_from_sockaddr(const struct sockaddr *sa, struct pg_addr *out) PG_MUST_CHECK;
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Retry delay: exponential with full-range jitter, reset only after a stable period. Pure: time is an argument. */
+/* Retry delay: exponential with full-range jitter, reset only after a stable period. Pure: time is an
+ * argument. */
 #ifndef ISTHMUS_CORE_BACKOFF_H
 #define ISTHMUS_CORE_BACKOFF_H
 

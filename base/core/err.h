@@ -27,26 +27,26 @@ enum pg_err_class {
 };
 
 /* name, value, class, text */
-#define PG_ERR_MAP(X)                                                  \
-    X(AGAIN, -1, PG_CLASS_AGAIN, "would block")                        \
-    X(CLOSED, -2, PG_CLASS_CLOSED, "closed")                           \
-    X(RESET, -3, PG_CLASS_CLOSED, "reset by peer")                     \
-    X(TIMEDOUT, -4, PG_CLASS_SYSTEM, "timed out")                      \
-    X(REFUSED, -5, PG_CLASS_SYSTEM, "connection refused")              \
-    X(UNREACHABLE, -6, PG_CLASS_SYSTEM, "unreachable")                 \
-    X(IO, -7, PG_CLASS_SYSTEM, "input/output error")                   \
-    X(NOMEM, -8, PG_CLASS_NOMEM, "out of memory")                      \
-    X(LIMIT, -9, PG_CLASS_NOMEM, "limit reached")                      \
-    X(PROTO, -10, PG_CLASS_PEER, "protocol error")                     \
-    X(TLS, -11, PG_CLASS_PEER, "TLS error")                            \
-    X(UNTRUSTED, -12, PG_CLASS_POLICY, "peer identity not accepted")   \
-    X(DENIED, -13, PG_CLASS_POLICY, "denied")                          \
-    X(CONFIG, -14, PG_CLASS_CONFIG, "invalid configuration")           \
-    X(PARSE, -15, PG_CLASS_PEER, "malformed input")                    \
-    X(NOTFOUND, -16, PG_CLASS_CONFIG, "not found")                     \
-    X(EXISTS, -17, PG_CLASS_CONFIG, "already exists")                  \
-    X(CANCELLED, -18, PG_CLASS_CLOSED, "cancelled")                    \
-    X(UNSUPPORTED, -19, PG_CLASS_CONFIG, "not supported")              \
+#define PG_ERR_MAP(X)                                                                                        \
+    X(AGAIN, -1, PG_CLASS_AGAIN, "would block")                                                              \
+    X(CLOSED, -2, PG_CLASS_CLOSED, "closed")                                                                 \
+    X(RESET, -3, PG_CLASS_CLOSED, "reset by peer")                                                           \
+    X(TIMEDOUT, -4, PG_CLASS_SYSTEM, "timed out")                                                            \
+    X(REFUSED, -5, PG_CLASS_SYSTEM, "connection refused")                                                    \
+    X(UNREACHABLE, -6, PG_CLASS_SYSTEM, "unreachable")                                                       \
+    X(IO, -7, PG_CLASS_SYSTEM, "input/output error")                                                         \
+    X(NOMEM, -8, PG_CLASS_NOMEM, "out of memory")                                                            \
+    X(LIMIT, -9, PG_CLASS_NOMEM, "limit reached")                                                            \
+    X(PROTO, -10, PG_CLASS_PEER, "protocol error")                                                           \
+    X(TLS, -11, PG_CLASS_PEER, "TLS error")                                                                  \
+    X(UNTRUSTED, -12, PG_CLASS_POLICY, "peer identity not accepted")                                         \
+    X(DENIED, -13, PG_CLASS_POLICY, "denied")                                                                \
+    X(CONFIG, -14, PG_CLASS_CONFIG, "invalid configuration")                                                 \
+    X(PARSE, -15, PG_CLASS_PEER, "malformed input")                                                          \
+    X(NOTFOUND, -16, PG_CLASS_CONFIG, "not found")                                                           \
+    X(EXISTS, -17, PG_CLASS_CONFIG, "already exists")                                                        \
+    X(CANCELLED, -18, PG_CLASS_CLOSED, "cancelled")                                                          \
+    X(UNSUPPORTED, -19, PG_CLASS_CONFIG, "not supported")                                                    \
     X(BUG, -20, PG_CLASS_BUG, "internal error")
 
 enum pg_err {
@@ -75,11 +75,11 @@ void pg_err_set(struct pg_errtext *e, const char *fmt, ...) PG_PRINTF(2, 3);
 void pg_err_wrap(struct pg_errtext *e, const char *fmt, ...) PG_PRINTF(2, 3);
 
 /* For our own bugs, never for input: prints the place and aborts, in every build. */
-#define PG_BUG_ON(cond)                                  \
-    do {                                                 \
-        if (__builtin_expect(!!(cond), 0)) {             \
-            pg_bug(#cond, __FILE__, __LINE__, __func__); \
-        }                                                \
+#define PG_BUG_ON(cond)                                                                                      \
+    do {                                                                                                     \
+        if (__builtin_expect(!!(cond), 0)) {                                                                 \
+            pg_bug(#cond, __FILE__, __LINE__, __func__);                                                     \
+        }                                                                                                    \
     } while (0)
 _Noreturn void pg_bug(const char *what, const char *file, int line, const char *func);
 

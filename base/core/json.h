@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Streaming JSON writer on a string builder. Commas and nesting are its business; errors are the builder's. */
+/* Streaming JSON writer on a string builder. Commas and nesting are its business; errors are the builder's.
+ */
 #ifndef ISTHMUS_CORE_JSON_H
 #define ISTHMUS_CORE_JSON_H
 

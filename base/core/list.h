@@ -60,7 +60,7 @@ static inline struct pg_list *pg_list_pop(struct pg_list *head)
     return n;
 }
 /* `n` may be removed in the body. */
-#define PG_LIST_FOREACH(head, n) \
+#define PG_LIST_FOREACH(head, n)                                                                             \
     for (struct pg_list *n = (head)->next, *n##_next = n->next; n != (head); n = n##_next, n##_next = n->next)
 
 #endif

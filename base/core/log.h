@@ -48,7 +48,7 @@ struct pg_field {
 #define PG_F_ADDR(k, a) ((struct pg_field){.key = (k), .kind = PG_FIELD_ADDR, .v.addr = (a)})
 /* `name` of an error code plus its text. */
 #define PG_F_ERR(k, e) PG_F_C(k, pg_err_str(e))
-#define PG_F_OPT_STR(k, s) \
+#define PG_F_OPT_STR(k, s)                                                                                   \
     ((struct pg_field){.key = (k), .kind = (s).len ? PG_FIELD_STR : PG_FIELD_NONE, .v.str = (s)})
 
 typedef void (*pg_log_sink)(void *arg, enum pg_log_level level, const char *target, const char *message,
@@ -66,23 +66,23 @@ bool pg_log_enabled(enum pg_log_level level, const char *target);
 void pg_log_emit(enum pg_log_level level, const char *target, const char *message,
                  const struct pg_field *fields, size_t n);
 /* Formats one line (with the final newline) into `out`; the default sink's two formats. */
-void pg_log_format(struct pg_sb *out, bool json, int64_t wall_us, enum pg_log_level level,
-                   const char *target, const char *message, const struct pg_field *fields, size_t n);
+void pg_log_format(struct pg_sb *out, bool json, int64_t wall_us, enum pg_log_level level, const char *target,
+                   const char *message, const struct pg_field *fields, size_t n);
 uint64_t pg_log_dropped(void);
 
 /* PG_LOG(PG_LOG_INFO, "xds", "stream opened", PG_F_STR("peer", name), ...) - at least one field. */
-#define PG_LOG(level, target, message, ...)                                                        \
-    do {                                                                                           \
-        if (pg_log_enabled((level), (target))) {                                                   \
-            const struct pg_field pg_fields_[] = {__VA_ARGS__};                                    \
-            pg_log_emit((level), (target), (message), pg_fields_, PG_ARRAY_LEN(pg_fields_));       \
-        }                                                                                          \
+#define PG_LOG(level, target, message, ...)                                                                  \
+    do {                                                                                                     \
+        if (pg_log_enabled((level), (target))) {                                                             \
+            const struct pg_field pg_fields_[] = {__VA_ARGS__};                                              \
+            pg_log_emit((level), (target), (message), pg_fields_, PG_ARRAY_LEN(pg_fields_));                 \
+        }                                                                                                    \
     } while (0)
-#define PG_LOG0(level, target, message)                                      \
-    do {                                                                     \
-        if (pg_log_enabled((level), (target))) {                             \
-            pg_log_emit((level), (target), (message), NULL, 0);              \
-        }                                                                    \
+#define PG_LOG0(level, target, message)                                                                      \
+    do {                                                                                                     \
+        if (pg_log_enabled((level), (target))) {                                                             \
+            pg_log_emit((level), (target), (message), NULL, 0);                                              \
+        }                                                                                                    \
     } while (0)
 
 /* For lines a peer can cause at will: at most `burst` at once and `per_s` a second; true when this one may
@@ -93,6 +93,7 @@ struct pg_log_limit {
     uint32_t held;
     bool primed;
 };
-bool pg_log_allowed(struct pg_log_limit *l, uint32_t burst, uint32_t per_s, uint64_t now_ms, uint32_t *suppressed);
+bool pg_log_allowed(struct pg_log_limit *l, uint32_t burst, uint32_t per_s, uint64_t now_ms,
+                    uint32_t *suppressed);
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Random numbers: a fast seeded generator for choices (endpoint picking, jitter) and kernel bytes for secrets. */
+/* Random numbers: a fast seeded generator for choices (endpoint picking, jitter) and kernel bytes for
+ * secrets. */
 #ifndef ISTHMUS_CORE_RNG_H
 #define ISTHMUS_CORE_RNG_H
 

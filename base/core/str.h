@@ -48,12 +48,13 @@ bool pg_str_cut(struct pg_str *s, char sep, struct pg_str *head);
 int pg_str_u64(struct pg_str s, uint64_t max, uint64_t *out) PG_MUST_CHECK;
 /* Go/Rust-style durations: "10s", "5m", "1h30m", "250ms". Result in milliseconds. 0 or PG_E_PARSE. */
 int pg_str_duration_ms(struct pg_str s, uint64_t *out) PG_MUST_CHECK;
-/* Bytes of the well-formed UTF-8 sequence at the front of `s`, its code point in *cp; 0 when it is malformed or
- * `s` is empty. */
+/* Bytes of the well-formed UTF-8 sequence at the front of `s`, its code point in *cp; 0 when it is malformed
+ * or `s` is empty. */
 size_t pg_utf8_step(struct pg_str s, uint32_t *cp);
 /* True when the bytes are well-formed UTF-8 without NUL. */
 bool pg_str_is_utf8(struct pg_str s);
-/* Lower-case copy of at most cap-1 bytes plus NUL; returns the slice, or an empty one when it does not fit. */
+/* Lower-case copy of at most cap-1 bytes plus NUL; returns the slice, or an empty one when it does not fit.
+ */
 struct pg_str pg_str_lower(struct pg_str s, char *buf, size_t cap);
 
 /* String builder: grows up to `max` bytes, then every further call is a no-op and `err` stays set. */

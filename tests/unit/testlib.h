@@ -32,11 +32,11 @@ static inline int test_main(const char *suite, const struct test_case *cases, si
     CU_cleanup_registry();
     return failed == 0 && ran == n && n > 0 ? 0 : 1;
 }
-#define TEST_MAIN(suite, ...)                                        \
-    int main(void)                                                   \
-    {                                                                \
-        const struct test_case cases_[] = {__VA_ARGS__};             \
-        return test_main(suite, cases_, PG_ARRAY_LEN(cases_));       \
+#define TEST_MAIN(suite, ...)                                                                                \
+    int main(void)                                                                                           \
+    {                                                                                                        \
+        const struct test_case cases_[] = {__VA_ARGS__};                                                     \
+        return test_main(suite, cases_, PG_ARRAY_LEN(cases_));                                               \
     }
 
 /* Runs `scenario` once to count its allocations, then again failing each in turn. The scenario returns 0 on

@@ -150,7 +150,10 @@ static void on_io(void *arg, unsigned rw)
             return;
         }
         watch(s);
-        rw = r < 0 ? (PG_READ | PG_WRITE) : PG_WRITE & s->want;
+        rw = PG_WRITE & s->want;
+    }
+    if (s->err != 0) {
+        rw = PG_READ | PG_WRITE;
     }
     if (rw != 0 && s->t.on_ready != NULL) {
         s->t.on_ready(&s->t, rw, s->t.arg);
@@ -434,8 +437,7 @@ static int redirected_from(int fd, struct sockaddr *sa, socklen_t *len)
 
 int pg_tcp_original_dst(struct pg_transport *t, struct pg_addr *out)
 {
-    int r = name_of(t, redirected_from, out);
-    return r == 0 || r == PG_E_UNSUPPORTED ? r : pg_tcp_local(t, out);
+    return name_of(t, redirected_from, out) == 0 ? 0 : pg_tcp_local(t, out);
 }
 
 uint64_t pg_raise_fd_limit(void)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Wire bytes to model structs and back. protobuf-c and generated headers stay inside xds/codec_*.c, behind a budget
- * allocator (an absolute memory budget per message, because decoding amplifies up to 76 times) and a depth
- * check before unpacking; recursive types are kept as bytes (DESIGN D12). Decoders copy what they keep into `arena`.
- * Encoders are deterministic: equal structs give equal bytes (map entries sorted by key), so that a digest is a version.
- * Errors: PG_E_PARSE with what and where in `err`, PG_E_NOMEM, PG_E_LIMIT. Any thread.
+ * Wire bytes to model structs and back. protobuf-c and generated headers stay inside xds/codec_*.c, behind a
+ * budget allocator (an absolute memory budget per message, because decoding amplifies up to 76 times) and a
+ * depth check before unpacking; recursive types are kept as bytes (DESIGN D12). Decoders copy what they keep
+ * into `arena`. Encoders are deterministic: equal structs give equal bytes (map entries sorted by key), so
+ * that a digest is a version. Errors: PG_E_PARSE with what and where in `err`, PG_E_NOMEM, PG_E_LIMIT. Any
+ * thread.
  */
 #ifndef ISTHMUS_XDS_CODEC_H
 #define ISTHMUS_XDS_CODEC_H
@@ -17,24 +18,31 @@
 #define XDS_RESOURCE_BUDGET (64u * 1024 * 1024)     /* protobuf-c memory while decoding one resource */
 #define XDS_DEPTH_MAX 32u                           /* nesting of messages before unpacking */
 
-/* WDS. ztunnel's reasons to reject a resource apply (spec: IP not 4/16 bytes, tunnel 2, gateway without destination, service
- * key without '/', bad enum, prefix length out of range, scope 0); ports over 65535 are rejected too. Unknown WorkloadType and
- * Visibility read as their defaults. Empty trust_domain, service_account, cluster_id get ztunnel's defaults. */
-int xds_address_decode(struct pg_str bytes, struct pg_arena *arena, struct xds_address *out, struct pg_errtext *err) PG_MUST_CHECK;
-int xds_workload_decode(struct pg_str bytes, struct pg_arena *arena, struct xds_workload *out, struct pg_errtext *err) PG_MUST_CHECK;
+/* WDS. ztunnel's reasons to reject a resource apply (spec: IP not 4/16 bytes, tunnel 2, gateway without
+ * destination, service key without '/', bad enum, prefix length out of range, scope 0); ports over 65535 are
+ * rejected too. Unknown WorkloadType and Visibility read as their defaults. Empty trust_domain,
+ * service_account, cluster_id get ztunnel's defaults. */
+int xds_address_decode(struct pg_str bytes, struct pg_arena *arena, struct xds_address *out,
+                       struct pg_errtext *err) PG_MUST_CHECK;
+int xds_workload_decode(struct pg_str bytes, struct pg_arena *arena, struct xds_workload *out,
+                        struct pg_errtext *err) PG_MUST_CHECK;
 int xds_address_encode(const struct xds_address *a, struct pg_sb *out) PG_MUST_CHECK;
 int xds_workload_encode(const struct xds_workload *w, struct pg_sb *out) PG_MUST_CHECK; /* bare Workload */
-/* WADS. An unparsable part sets out->unparsable and returns PG_E_PARSE with name/ns/scope filled as far as known (D10: the caller
- * keeps it as a deny). */
-int xds_policy_decode(struct pg_str bytes, struct pg_arena *arena, struct xds_policy *out, struct pg_errtext *err) PG_MUST_CHECK;
+/* WADS. An unparsable part sets out->unparsable and returns PG_E_PARSE with name/ns/scope filled as far as
+ * known (D10: the caller keeps it as a deny). */
+int xds_policy_decode(struct pg_str bytes, struct pg_arena *arena, struct xds_policy *out,
+                      struct pg_errtext *err) PG_MUST_CHECK;
 int xds_policy_encode(const struct xds_policy *p, struct pg_sb *out) PG_MUST_CHECK;
 /* Federation. */
-int xds_fed_service_decode(struct pg_str bytes, struct pg_arena *arena, struct xds_fed_service *out, struct pg_errtext *err) PG_MUST_CHECK;
+int xds_fed_service_decode(struct pg_str bytes, struct pg_arena *arena, struct xds_fed_service *out,
+                           struct pg_errtext *err) PG_MUST_CHECK;
 int xds_fed_service_encode(const struct xds_fed_service *s, struct pg_sb *out) PG_MUST_CHECK;
-int xds_segment_decode(struct pg_str bytes, struct pg_arena *arena, struct xds_segment *out, struct pg_errtext *err) PG_MUST_CHECK;
+int xds_segment_decode(struct pg_str bytes, struct pg_arena *arena, struct xds_segment *out,
+                       struct pg_errtext *err) PG_MUST_CHECK;
 int xds_segment_encode(const struct xds_segment *s, struct pg_sb *out) PG_MUST_CHECK;
 
-/* Node identity in discovery requests. Metadata is flat: strings only are kept on decode (nested values are skipped). */
+/* Node identity in discovery requests. Metadata is flat: strings only are kept on decode (nested values are
+ * skipped). */
 struct xds_kv {
     struct pg_str key, value;
 };
@@ -72,9 +80,12 @@ struct xds_delta_response {
     struct pg_str *removed;
     size_t n_removed;
 };
-/* Slices point into `bytes` where they can (nothing a peer sends is copied to be looked at): `bytes` must outlive `out`. */
-int xds_delta_request_decode(struct pg_str bytes, struct pg_arena *arena, struct xds_delta_request *out, struct pg_errtext *err) PG_MUST_CHECK;
-int xds_delta_response_decode(struct pg_str bytes, struct pg_arena *arena, struct xds_delta_response *out, struct pg_errtext *err) PG_MUST_CHECK;
+/* Slices point into `bytes` where they can (nothing a peer sends is copied to be looked at): `bytes` must
+ * outlive `out`. */
+int xds_delta_request_decode(struct pg_str bytes, struct pg_arena *arena, struct xds_delta_request *out,
+                             struct pg_errtext *err) PG_MUST_CHECK;
+int xds_delta_response_decode(struct pg_str bytes, struct pg_arena *arena, struct xds_delta_response *out,
+                              struct pg_errtext *err) PG_MUST_CHECK;
 int xds_delta_request_encode(const struct xds_delta_request *r, struct pg_sb *out) PG_MUST_CHECK;
 int xds_delta_response_encode(const struct xds_delta_response *r, struct pg_sb *out) PG_MUST_CHECK;
 
@@ -85,10 +96,12 @@ struct xds_csr_request {
     struct pg_str impersonated; /* metadata ImpersonatedIdentity, or empty */
     struct pg_str cert_signer;  /* metadata CertSigner, or empty */
 };
-int xds_csr_request_decode(struct pg_str bytes, struct pg_arena *arena, struct xds_csr_request *out, struct pg_errtext *err) PG_MUST_CHECK;
+int xds_csr_request_decode(struct pg_str bytes, struct pg_arena *arena, struct xds_csr_request *out,
+                           struct pg_errtext *err) PG_MUST_CHECK;
 int xds_csr_request_encode(const struct xds_csr_request *r, struct pg_sb *out) PG_MUST_CHECK;
 #define XDS_CERT_CHAIN_MAX 32u
-int xds_csr_response_decode(struct pg_str bytes, struct pg_arena *arena, struct pg_str *chain, size_t *n, struct pg_errtext *err) PG_MUST_CHECK; /* chain[XDS_CERT_CHAIN_MAX] */
+int xds_csr_response_decode(struct pg_str bytes, struct pg_arena *arena, struct pg_str *chain, size_t *n,
+                            struct pg_errtext *err) PG_MUST_CHECK; /* chain[XDS_CERT_CHAIN_MAX] */
 int xds_csr_response_encode(const struct pg_str *chain, size_t n, struct pg_sb *out) PG_MUST_CHECK;
 
 #endif

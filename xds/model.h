@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Plain structs of the resources that cross the wire: istio.workload (WDS), istio.security (WADS), and our own federation
- * type between control planes. Field numbers are in xds/proto/. Strings are slices; decoding points them into an arena owned
- * by the caller, encoding reads them wherever they live. Any thread.
+ * Plain structs of the resources that cross the wire: istio.workload (WDS), istio.security (WADS), and our
+ * own federation type between control planes. Field numbers are in xds/proto/. Strings are slices; decoding
+ * points them into an arena owned by the caller, encoding reads them wherever they live. Any thread.
  */
 #ifndef ISTHMUS_XDS_MODEL_H
 #define ISTHMUS_XDS_MODEL_H
@@ -21,13 +21,24 @@ enum xds_health { XDS_HEALTHY = 0, XDS_UNHEALTHY = 1 };
 enum xds_network_mode { XDS_NETWORK_STANDARD = 0, XDS_NETWORK_HOST = 1 };
 enum xds_ip_families { XDS_IP_AUTOMATIC = 0, XDS_IP_V4_ONLY = 1, XDS_IP_V6_ONLY = 2, XDS_IP_DUAL = 3 };
 enum xds_lb_scope {
-    XDS_SCOPE_REGION = 1, XDS_SCOPE_ZONE = 2, XDS_SCOPE_SUBZONE = 3,
-    XDS_SCOPE_NODE = 4, XDS_SCOPE_CLUSTER = 5, XDS_SCOPE_NETWORK = 6,
+    XDS_SCOPE_REGION = 1,
+    XDS_SCOPE_ZONE = 2,
+    XDS_SCOPE_SUBZONE = 3,
+    XDS_SCOPE_NODE = 4,
+    XDS_SCOPE_CLUSTER = 5,
+    XDS_SCOPE_NETWORK = 6,
 };
 enum xds_lb_mode { XDS_LB_UNSPECIFIED = 0, XDS_LB_STRICT = 1, XDS_LB_FAILOVER = 2, XDS_LB_PASSTHROUGH = 3 };
 enum xds_health_policy { XDS_ONLY_HEALTHY = 0, XDS_ALLOW_ALL = 1 };
 enum xds_workload_type { XDS_DEPLOYMENT = 0, XDS_CRONJOB = 1, XDS_POD = 2, XDS_JOB = 3 };
-enum xds_app_protocol { XDS_APP_UNKNOWN = 0, XDS_APP_HTTP11 = 1, XDS_APP_HTTP2 = 2, XDS_APP_GRPC = 3, XDS_APP_TCP = 4, XDS_APP_TLS = 5 };
+enum xds_app_protocol {
+    XDS_APP_UNKNOWN = 0,
+    XDS_APP_HTTP11 = 1,
+    XDS_APP_HTTP2 = 2,
+    XDS_APP_GRPC = 3,
+    XDS_APP_TCP = 4,
+    XDS_APP_TLS = 5
+};
 enum xds_visibility { XDS_VISIBILITY_PUBLIC = 0, XDS_VISIBILITY_NAMESPACE = 1 };
 
 struct xds_net_addr {
@@ -51,7 +62,7 @@ struct xds_locality {
     struct pg_str region, zone, subzone;
 };
 struct xds_workload_service { /* entry of Workload.services */
-    struct pg_str key; /* "<ns>/<hostname>" */
+    struct pg_str key;        /* "<ns>/<hostname>" */
     struct xds_port *ports;
     size_t n_ports;
 };
@@ -143,12 +154,13 @@ struct xds_policy {
     bool dry_run;
     struct xds_rule *rules; /* ORed; none: never matches */
     size_t n_rules;
-    /* D10: something in it was not understood (unknown enum, unparsable match, port over 65535, unknown field of a match). Such a
-     * policy denies; the decoder reports why and the resource is NACKed by name. */
+    /* D10: something in it was not understood (unknown enum, unparsable match, port over 65535, unknown field
+     * of a match). Such a policy denies; the decoder reports why and the resource is NACKed by name. */
     bool unparsable;
 };
 
-/* Our federation type: one exported service, from one control plane to another. Resource name "<ns>/<name>". */
+/* Our federation type: one exported service, from one control plane to another. Resource name "<ns>/<name>".
+ */
 enum xds_fed_scope { XDS_FED_CLUSTER = 0, XDS_FED_GLOBAL = 1, XDS_FED_GLOBAL_ONLY = 2, XDS_FED_SEGMENT = 3 };
 enum xds_fed_distribution { XDS_DIST_NETWORK = 0, XDS_DIST_CLOSE = 1, XDS_DIST_REGION = 2, XDS_DIST_ANY = 3 };
 struct xds_fed_capacity {

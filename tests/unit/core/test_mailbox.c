@@ -136,7 +136,7 @@ static struct table *table_new(int version)
 
 static void slot_latest_wins(void)
 {
-    struct pg_slot slot = {0};
+    struct pg_slot slot = {NULL};
     CU_ASSERT_PTR_NULL(pg_slot_take(&slot));
     struct table *a = table_new(1);
     struct table *b = table_new(2);
@@ -181,7 +181,7 @@ static void *read_versions(void *arg)
 
 static void slots_between_threads(void)
 {
-    struct pg_slot slots[READERS] = {0};
+    struct pg_slot slots[READERS] = {{NULL}, {NULL}};
     pthread_t readers[READERS];
     for (int i = 0; i < READERS; i++) {
         CU_ASSERT_FATAL(pthread_create(&readers[i], NULL, read_versions, &slots[i]) == 0);

@@ -8,6 +8,7 @@
 #define ISTHMUS_XDS_CLIENT_H
 
 #include "certs/tls.h"
+#include "core/backoff.h"
 #include "net/resolve.h"
 #include "xds/codec.h"
 

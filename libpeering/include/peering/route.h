@@ -19,7 +19,7 @@ extern "C" {
 /** One line of reasoning, e.g. "endpoint cluster1//Pod/demo/a: left out, unhealthy". `line` lives for the call. */
 typedef void (*peering_trace)(void *arg, const char *line);
 
-/** What was tried before on behalf of this connection or is ejected for now; such endpoints are not chosen while another one of the
+/** What was tried before on behalf of this connection or is ejected now; such endpoints are not chosen while another one of the
  * same or a lower rank remains. Return true to avoid `w` (for a gateway route, the remote entry). */
 typedef bool (*peering_avoid)(void *arg, const peering_workload *w);
 

@@ -15,7 +15,9 @@
 #include <errno.h>
 #include <ev.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -33,8 +35,9 @@ struct pg_loop {
     bool in_turn;
     bool stop;
     bool io_changed; /* interest changed since libev last looked */
-    int embed_fd;    /* epoll set of {backend, embed_timer}; -1 until asked for */
+    int embed_fd;    /* epoll set of {backend, embed_timer, embed_wake}; -1 until asked for */
     int embed_timer;
+    atomic_int embed_wake; /* eventfd in the set: libev wakes only a loop that is blocked in its own wait */
 };
 struct pg_io {
     ev_io w;
@@ -130,6 +133,7 @@ int pg_loop_new(struct pg_loop **out)
     pg_timers_init(&l->heap);
     l->embed_fd = -1;
     l->embed_timer = -1;
+    atomic_init(&l->embed_wake, -1);
     l->now = pg_clock_mono_ms();
     l->alarm_due = UINT64_MAX;
     ev_check_init(&l->clock, on_clock);
@@ -177,6 +181,7 @@ void pg_loop_free(struct pg_loop *l)
     if (l->embed_fd >= 0) {
         close(l->embed_fd);
         close(l->embed_timer);
+        close(atomic_load(&l->embed_wake));
     }
     pg_timers_fini(&l->heap);
     pg_free(l);
@@ -206,6 +211,10 @@ void pg_loop_turn(struct pg_loop *l, bool wait)
     set_alarm(l);
     l->in_turn = true;
     l->io_changed = false;
+    if (l->embed_fd >= 0) {
+        uint64_t n; /* before the asyncs run, so that none sent from here on is missed */
+        (void)!read(atomic_load(&l->embed_wake), &n, sizeof(n));
+    }
     ev_run(l->ev, block ? EVRUN_ONCE : EVRUN_NOWAIT);
     run_deferred(l);
     l->in_turn = false;
@@ -270,24 +279,25 @@ int pg_loop_fd(struct pg_loop *l)
     if (backend < 0) {
         return PG_E_UNSUPPORTED;
     }
-    int set = epoll_create1(EPOLL_CLOEXEC);
-    int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    int part[3] = {epoll_create1(EPOLL_CLOEXEC), timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
+                   eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     struct epoll_event e = {.events = EPOLLIN};
-    if (set < 0 || timer < 0 || epoll_ctl(set, EPOLL_CTL_ADD, backend, &e) < 0 ||
-        epoll_ctl(set, EPOLL_CTL_ADD, timer, &e) < 0) {
+    if (part[0] < 0 || part[1] < 0 || part[2] < 0 || epoll_ctl(part[0], EPOLL_CTL_ADD, backend, &e) < 0 ||
+        epoll_ctl(part[0], EPOLL_CTL_ADD, part[1], &e) < 0 ||
+        epoll_ctl(part[0], EPOLL_CTL_ADD, part[2], &e) < 0) {
         int r = pg_err_from_errno(errno);
-        if (set >= 0) {
-            close(set);
-        }
-        if (timer >= 0) {
-            close(timer);
+        for (size_t i = 0; i < PG_ARRAY_LEN(part); i++) {
+            if (part[i] >= 0) {
+                close(part[i]);
+            }
         }
         return r;
     }
-    l->embed_fd = set;
-    l->embed_timer = timer;
+    l->embed_fd = part[0];
+    l->embed_timer = part[1];
+    atomic_store(&l->embed_wake, part[2]);
     embed_arm(l, 0);
-    return set;
+    return l->embed_fd;
 }
 
 static int to_ev(unsigned rw)
@@ -389,6 +399,11 @@ int pg_async_new(struct pg_loop *l, void (*cb)(void *arg), void *arg, struct pg_
 void pg_async_send(struct pg_async *a)
 {
     ev_async_send(a->loop->ev, &a->w);
+    int wake = atomic_load(&a->loop->embed_wake);
+    if (wake >= 0) {
+        uint64_t one = 1;
+        (void)!write(wake, &one, sizeof(one)); /* full means that it is readable already */
+    }
 }
 
 void pg_async_free(struct pg_async *a)

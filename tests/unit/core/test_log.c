@@ -131,6 +131,8 @@ static void filters_more(void)
     CU_ASSERT(pg_log_enabled(PG_LOG_DEBUG, "a::c"));
     CU_ASSERT_FALSE(pg_log_enabled(PG_LOG_WARN, "a::b"));
     CU_ASSERT(pg_log_enabled(PG_LOG_INFO, "other"));
+    set("a::b=error,a=debug", "a::b=error,a=debug,info");
+    CU_ASSERT_FALSE(pg_log_enabled(PG_LOG_WARN, "a::b"));
     set("a=debug,a=trace", "a=trace,info");
     set("ztunnel::access=debug", "access=debug,info");
     set("xds:debug", "xds=debug,info"); /* the spelling of ztunnel's help text */
@@ -329,9 +331,11 @@ static void limiter(void)
     CU_ASSERT_FALSE(pg_log_allowed(&l, 5, 2, 900, &held)); /* a clock step back gives nothing */
     CU_ASSERT(pg_log_allowed(&l, 5, 2, 1500, &held));
     CU_ASSERT_EQUAL(held, 3);
-    CU_ASSERT_FALSE(pg_log_allowed(&l, 5, 2, 1500, &held));
+    CU_ASSERT(pg_log_allowed(&l, 5, 2, 2000, &held));
+    CU_ASSERT_EQUAL(held, 0);
+    CU_ASSERT_FALSE(pg_log_allowed(&l, 5, 2, 2000, &held));
     int let = 0;
-    for (uint64_t t = 2000; t < 12000; t++) {
+    for (uint64_t t = 2500; t < 12500; t++) {
         let += pg_log_allowed(&l, 5, 2, t, &held);
     }
     CU_ASSERT_EQUAL(let, 20);

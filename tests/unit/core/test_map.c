@@ -58,6 +58,19 @@ static void limit(void)
     pg_map_fini(&m);
 }
 
+/* The slots must say what the counters say. */
+static void audit(const struct pg_map *m)
+{
+    size_t live = 0;
+    size_t dead = 0;
+    for (size_t i = 0; i < m->cap; i++) {
+        live += m->slots[i].value != NULL;
+        dead += m->slots[i].value == NULL && m->slots[i].hash != 0;
+    }
+    CU_ASSERT_EQUAL(live, m->len);
+    CU_ASSERT_EQUAL(dead, m->dead);
+}
+
 static void against_model(void)
 {
     static bool in[KEYS];
@@ -83,6 +96,9 @@ static void against_model(void)
         }
         CU_ASSERT_EQUAL(m.len, live);
         CU_ASSERT(m.len + m.dead <= m.cap / 4 * 3);
+        if (step % 1000 == 0) {
+            audit(&m);
+        }
     }
     for (size_t i = 0; i < KEYS; i++) {
         CU_ASSERT_PTR_EQUAL(pg_map_get(&m, key(i)), in[i] ? names[i] : NULL);

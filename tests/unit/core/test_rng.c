@@ -47,10 +47,16 @@ static void below(void)
         CU_ASSERT(hits[i] > 9500 && hits[i] < 10500);
     }
     CU_ASSERT_EQUAL(pg_rng_below(&r, 1), 0);
-    uint64_t most = ((uint64_t)1 << 63) + 1; /* nearly every second draw is refused */
-    for (int i = 0; i < 100; i++) {
-        CU_ASSERT(pg_rng_below(&r, most) < most);
+    /* Three quarters of the range: taking the remainder alone would make the lowest third as likely as both
+     * others. */
+    uint64_t quarter = (uint64_t)1 << 62;
+    int low = 0;
+    for (int i = 0; i < 10000; i++) {
+        uint64_t n = pg_rng_below(&r, 3 * quarter);
+        CU_ASSERT(n < 3 * quarter);
+        low += n < quarter;
     }
+    CU_ASSERT(low > 3100 && low < 3600);
 }
 
 static void kernel_bytes(void)

@@ -14,7 +14,7 @@ struct pg_backoff {
     uint32_t stable_ms;  /* a connection this long resets the delay */
     uint32_t current_ms; /* 0 = fresh */
 };
-/* The next delay; grows the state. Never below min(first_ms, max_ms) * (100 - jitter) %. */
+/* The next delay, at most max_ms; grows the state. Never below min(first_ms, max_ms) * (100 - jitter) %. */
 uint32_t pg_backoff_next_ms(struct pg_backoff *b, struct pg_rng *rng);
 /* Tells how long the attempt that just ended had been up. */
 void pg_backoff_ended(struct pg_backoff *b, uint64_t lived_ms);

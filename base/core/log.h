@@ -4,7 +4,8 @@
  * text; the default one writes ztunnel's line format to stdout, plain
  *   <RFC3339 UTC us> TAB <level> TAB <target> TAB <message> TAB k=v k="text" ...
  * or JSON ({"level","time","scope","message", fields...}). Any thread: one line is one write(2); when the
- * descriptor would block, the line is dropped and counted. Arguments are not evaluated when the level is off.
+ * descriptor would block, the line is dropped and counted; a line over 4096 bytes loses its fields. Arguments
+ * are not evaluated when the level is off.
  */
 #ifndef ISTHMUS_CORE_LOG_H
 #define ISTHMUS_CORE_LOG_H
@@ -57,8 +58,10 @@ typedef void (*pg_log_sink)(void *arg, enum pg_log_level level, const char *targ
 void pg_log_set_sink(pg_log_sink sink, void *arg);
 /* Default sink: descriptor to write to (1) and JSON instead of text. */
 void pg_log_set_output(int fd, bool json);
-/* "info", "debug", "xds=debug,info": RUST_LOG's subset. 0, or PG_E_PARSE with `err` naming the word; the old
- * filter stays on failure. */
+/* "info", "debug", "xds=debug,info": RUST_LOG's subset; without a bare level the rest is at
+ * info. A rule covers its target and "target:..." below it, the longest rule wins; at most 32 rules of 63
+ * bytes. "target:level" and a leading "ztunnel::" are taken too. 0, or PG_E_PARSE with `err` naming the word;
+ * the old filter stays on failure. */
 int pg_log_set_filter(const char *filter, struct pg_errtext *err) PG_MUST_CHECK;
 /* The filter now in force, written into `out` (for GET/POST /logging). */
 void pg_log_get_filter(char *out, size_t cap);
@@ -86,7 +89,8 @@ uint64_t pg_log_dropped(void);
     } while (0)
 
 /* For lines a peer can cause at will: at most `burst` at once and `per_s` a second; true when this one may
- * be written. `*suppressed` gets how many were held back since the last true. Static storage, zeroed. */
+ * be written. `*suppressed` gets how many were held back since the last true (untouched on
+ * false, may be NULL). Static storage, zeroed. Any thread. */
 struct pg_log_limit {
     uint64_t last_ms;
     uint32_t tokens_milli;

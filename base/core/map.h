@@ -24,8 +24,8 @@ struct pg_map {
 void pg_map_init(struct pg_map *m, size_t max);
 void pg_map_fini(struct pg_map *m); /* frees the slots, not the values */
 void *pg_map_get(const struct pg_map *m, struct pg_str key);
-/* Inserts or replaces; `*old` (may be NULL) receives the replaced value or NULL. `value` must not be
- * NULL. 0, PG_E_NOMEM, PG_E_LIMIT; unchanged on failure. */
+/* Inserts or replaces (value and key slice); `*old` (may be NULL) receives the replaced value or NULL.
+ * `value` must not be NULL. 0, PG_E_NOMEM, PG_E_LIMIT; unchanged on failure. */
 int pg_map_set(struct pg_map *m, struct pg_str key, void *value, void **old) PG_MUST_CHECK;
 /* Removes and returns the value, or NULL. Never allocates. */
 void *pg_map_del(struct pg_map *m, struct pg_str key);

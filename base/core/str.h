@@ -46,7 +46,8 @@ ptrdiff_t pg_str_rchr(struct pg_str s, char c);
 bool pg_str_cut(struct pg_str *s, char sep, struct pg_str *head);
 /* Whole slice must be a decimal number without sign, <= max. 0 or PG_E_PARSE. */
 int pg_str_u64(struct pg_str s, uint64_t max, uint64_t *out) PG_MUST_CHECK;
-/* Go/Rust-style durations: "10s", "5m", "1h30m", "250ms". Result in milliseconds. 0 or PG_E_PARSE. */
+/* Go/Rust-style durations: "10s", "5m", "1h30m", "250ms", "1.5s"; units d, h, m, s, ms. Result in
+ * milliseconds, at most 2^63 ns; what is no whole millisecond is refused. 0 or PG_E_PARSE. */
 int pg_str_duration_ms(struct pg_str s, uint64_t *out) PG_MUST_CHECK;
 /* Bytes of the well-formed UTF-8 sequence at the front of `s`, its code point in *cp; 0 when it is malformed
  * or `s` is empty. */

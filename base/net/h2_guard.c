@@ -1,15 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Frame scanner and token buckets. The invariant: every frame header is looked at exactly once, wherever the
- * reads cut the stream. Limits are far above what honest peers were seen to do (a WINDOW_UPDATE per DATA frame,
- * a PING per round trip under load) and far below what costs us. Loop thread.
+ * reads cut the stream. Limits are far above what honest peers were seen to do (a WINDOW_UPDATE per DATA
+ * frame, a PING per round trip under load) and far below what costs us. Loop thread.
  */
 #include "net/h2_guard.h"
 
 #include <string.h>
 
-enum { F_DATA, F_HEADERS, F_PRIORITY, F_RST_STREAM, F_SETTINGS, F_PUSH_PROMISE, F_PING, F_GOAWAY, F_WINDOW_UPDATE,
-       F_CONTINUATION, F_PRIORITY_UPDATE = 0x10 };
+enum {
+    F_DATA,
+    F_HEADERS,
+    F_PRIORITY,
+    F_RST_STREAM,
+    F_SETTINGS,
+    F_PUSH_PROMISE,
+    F_PING,
+    F_GOAWAY,
+    F_WINDOW_UPDATE,
+    F_CONTINUATION,
+    F_PRIORITY_UPDATE = 0x10
+};
 enum { FLAG_ACK = 0x1, FLAG_END_STREAM = 0x1, FLAG_PADDED = 0x8, FLAG_PRIORITY = 0x20 };
 
 #define EARNED_WINDOW_PER_HEADERS 4
@@ -111,7 +122,8 @@ static void skim_field(struct pg_h2_guard *g, uint8_t b)
     }
 }
 
-/* `b` opens a string: its length is known, goes on, or is 0. `more`, `body` and `next` are the states for these. */
+/* `b` opens a string: its length is known, goes on, or is 0. `more`, `body` and `next` are the states for
+ * these. */
 static void skim_len(struct pg_h2_guard *g, uint8_t b, enum pg_h2_skim more, enum pg_h2_skim body,
                      enum pg_h2_skim next)
 {

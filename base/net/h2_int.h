@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Shared by the HTTP/2 files of this folder only. h2_nghttp2.c turns library calls into records on streams and
- * sessions (pg_h2_ng_*) and never calls an owner; h2_session.c moves bytes, keeps time and delivers what was
- * recorded; h2_stream.c is the streams' interface. A session or stream is freed in the deferred phase only. Loop
- * thread.
+ * Shared by the HTTP/2 files of this folder only. h2_nghttp2.c turns library calls into records on streams
+ * and sessions (pg_h2_ng_*) and never calls an owner; h2_session.c moves bytes, keeps time and delivers what
+ * was recorded; h2_stream.c is the streams' interface. A session or stream is freed in the deferred phase
+ * only. Loop thread.
  */
 #ifndef ISTHMUS_NET_H2_INT_H
 #define ISTHMUS_NET_H2_INT_H
@@ -41,12 +41,14 @@ struct pg_h2_block {
 struct pg_h2_block *pg_h2_block_new(const struct pg_h2_head *head) PG_MUST_CHECK;
 
 /* What waits to be told to a stream's owner; told in this order. */
-enum { PG_H2_EV_FAULT = 1, /* we could not keep up with it: reset */
-       PG_H2_EV_HEAD = 2,
-       PG_H2_EV_TRAILERS = 4,
-       PG_H2_EV_READABLE = 8,
-       PG_H2_EV_WRITABLE = 16,
-       PG_H2_EV_CLOSED = 32 };
+enum {
+    PG_H2_EV_FAULT = 1, /* we could not keep up with it: reset */
+    PG_H2_EV_HEAD = 2,
+    PG_H2_EV_TRAILERS = 4,
+    PG_H2_EV_READABLE = 8,
+    PG_H2_EV_WRITABLE = 16,
+    PG_H2_EV_CLOSED = 32
+};
 
 struct pg_h2_stream {
     struct pg_list node;  /* in the session's streams or graves */
@@ -106,7 +108,7 @@ struct pg_h2_gather {
         uint32_t name_len;
         uint32_t value_len;
         bool secret;
-    } *fields;
+    } * fields;
     size_t n;
     size_t cap;
     size_t decoded; /* name + value + 32 each */
@@ -138,18 +140,20 @@ struct pg_h2 {
     uint64_t born_ms;
     uint64_t opened_ms; /* transport established */
     uint64_t last_rx_ms;
+    uint64_t ping_base_ms; /* last time the keepalive looked */
+    uint64_t timer_due;
     uint64_t ping_sent_ms; /* keepalive in flight, 0 none */
     uint64_t drain_ms;     /* final GOAWAY due, 0 none */
     uint64_t linger_ms;
-    struct pg_buf left;    /* made, but not taken by the transport */
-    unsigned char *batch;  /* during a fill */
+    struct pg_buf left;   /* made, but not taken by the transport */
+    unsigned char *batch; /* during a fill */
     size_t batch_used;
-    size_t batch_want; /* adapts to what the transport takes */
-    size_t batch_goal; /* of the current fill */
+    size_t batch_want;  /* adapts to what the transport takes */
+    size_t batch_goal;  /* of the current fill */
     size_t conn_credit; /* of data nobody will read */
     uint32_t active;
     uint32_t goaway_code;
-    int fail_err; /* found inside a call, told from the loop */
+    int fail_err;  /* found inside a call, told from the loop */
     int proto_err; /* the library ended the session for a violation */
     int end_err;
     char text[128];
@@ -178,7 +182,8 @@ int pg_h2_ng_recv(struct pg_h2 *h, const unsigned char *p, size_t n) PG_MUST_CHE
 int pg_h2_ng_fill(struct pg_h2 *h) PG_MUST_CHECK;
 bool pg_h2_ng_wants_read(const struct pg_h2 *h);
 bool pg_h2_ng_wants_write(const struct pg_h2 *h);
-int pg_h2_ng_request(struct pg_h2 *h, struct pg_h2_stream *s, const struct pg_h2_head *head, bool end) PG_MUST_CHECK;
+int pg_h2_ng_request(struct pg_h2 *h, struct pg_h2_stream *s, const struct pg_h2_head *head,
+                     bool end) PG_MUST_CHECK;
 int pg_h2_ng_respond(struct pg_h2_stream *s, const struct pg_h2_head *head, bool end) PG_MUST_CHECK;
 int pg_h2_ng_resume(struct pg_h2_stream *s) PG_MUST_CHECK;
 int pg_h2_ng_reset(struct pg_h2_stream *s, uint32_t code) PG_MUST_CHECK;
@@ -205,7 +210,8 @@ void pg_h2_stream_event(struct pg_h2_stream *s, unsigned ev);
 struct pg_h2_stream *pg_h2_stream_new(struct pg_h2 *h) PG_MUST_CHECK;
 /* Takes the stream out of every list and frees it. */
 void pg_h2_stream_destroy(struct pg_h2_stream *s);
-/* The stream is over in both directions: frees what can no longer move, returns its credit to h->conn_credit. */
+/* The stream is over in both directions: frees what can no longer move, returns its credit to h->conn_credit.
+ */
 void pg_h2_stream_finish(struct pg_h2_stream *s, uint32_t code, int err);
 /* Readiness now, as a level: PG_READ | PG_WRITE. Arms the callbacks for what is not ready. */
 unsigned pg_h2_stream_ready(struct pg_h2_stream *s);

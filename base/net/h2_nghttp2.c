@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The only file that knows libnghttp2 (1.52). It owns HPACK, stream states, SETTINGS and flow control; we own the
- * payload: data goes from a stream's queue straight behind its frame header in the batch. Library callbacks only
- * record: nothing is submitted, freed or told to an owner before the library call has come back. Loop thread.
+ * The only file that knows libnghttp2 (1.52). It owns HPACK, stream states, SETTINGS and flow control; we own
+ * the payload: data goes from a stream's queue straight behind its frame header in the batch. Library
+ * callbacks only record: nothing is submitted, freed or told to an owner before the library call has come
+ * back. Loop thread.
  */
 #include "net/h2_int.h"
 
@@ -10,8 +11,8 @@
 
 #include <nghttp2/nghttp2.h>
 
-#define FIELD_OVERHEAD 32u  /* RFC 9113, 6.5.2: what a field counts besides its bytes */
-#define GATHER_KEEP 4096u   /* header memory an idle session keeps */
+#define FIELD_OVERHEAD 32u          /* RFC 9113, 6.5.2: what a field counts besides its bytes */
+#define GATHER_KEEP 4096u           /* header memory an idle session keeps */
 #define CLIENT_ASSUMED_STREAMS 100u /* until the server's SETTINGS arrive */
 
 /* ---- memory ---- */
@@ -258,7 +259,8 @@ static int on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame, void *
     }
 }
 
-static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t *data, size_t len, void *user)
+static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t *data, size_t len,
+                   void *user)
 {
     struct pg_h2 *h = user;
     struct pg_h2_stream *s = stream_of(ng, id);
@@ -528,7 +530,8 @@ int pg_h2_ng_consume(struct pg_h2 *h, int32_t id, size_t n)
     if (n == 0) {
         return 0;
     }
-    return from_ng(id == 0 ? nghttp2_session_consume_connection(h->ng, n) : nghttp2_session_consume(h->ng, id, n));
+    return from_ng(id == 0 ? nghttp2_session_consume_connection(h->ng, n)
+                           : nghttp2_session_consume(h->ng, id, n));
 }
 
 int pg_h2_ng_goaway(struct pg_h2 *h, bool notice)
@@ -536,8 +539,8 @@ int pg_h2_ng_goaway(struct pg_h2 *h, bool notice)
     if (notice) {
         return from_ng(nghttp2_submit_shutdown_notice(h->ng));
     }
-    return from_ng(nghttp2_submit_goaway(h->ng, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(h->ng),
-                                         NGHTTP2_NO_ERROR, NULL, 0));
+    return from_ng(nghttp2_submit_goaway(
+        h->ng, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(h->ng), NGHTTP2_NO_ERROR, NULL, 0));
 }
 
 int pg_h2_ng_ping(struct pg_h2 *h, uint64_t id)
@@ -594,7 +597,8 @@ static int submit_settings(struct pg_h2 *h)
     nghttp2_settings_entry e[6];
     size_t n = 0;
     if (h->server) {
-        e[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, h->o.max_concurrent_streams};
+        e[n++] =
+            (nghttp2_settings_entry){NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, h->o.max_concurrent_streams};
     } else {
         e[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_ENABLE_PUSH, 0};
     }
@@ -626,7 +630,8 @@ static void set_options(nghttp2_option *opt)
     nghttp2_option_set_no_auto_window_update(opt, 1);
     nghttp2_option_set_peer_max_concurrent_streams(opt, CLIENT_ASSUMED_STREAMS);
     nghttp2_option_set_max_reserved_remote_streams(opt, 0);
-    /* Aborted tunnels are ordinary resets: our own budget counts them, the library's 33 per second must not. */
+    /* Aborted tunnels are ordinary resets: our own budget counts them, the library's 33 per second must not.
+     */
     nghttp2_option_set_stream_reset_rate_limit(opt, UINT32_MAX, UINT32_MAX);
 }
 

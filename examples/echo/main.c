@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The demo's application: a tiny HTTP/1.1 server. GET /hello answers "Hello version: <VERSION>, instance: <NAME>". GET /bytes/N sends
- * N bytes, POST /sha counts and sums what it is sent (FNV-1a 64), for transfer tests. A process per connection: this is a test
- * application, not a server to learn from.
+ * The demo's application: a tiny HTTP/1.1 server. GET /hello answers "Hello version: <VERSION>, instance:
+ * <NAME>". GET /bytes/N sends N bytes, POST /sha counts and sums what it is sent (FNV-1a 64), for transfer
+ * tests. A process per connection: this is a test application, not a server to learn from.
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -37,9 +36,22 @@ static int send_all(int fd, const void *p, size_t len)
 static int reply(int fd, const char *status, const char *body)
 {
     char head[256];
-    int n = snprintf(head, sizeof(head), "HTTP/1.1 %s\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n\r\n", status,
-                     strlen(body));
+    int n =
+        snprintf(head, sizeof(head), "HTTP/1.1 %s\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n\r\n",
+                 status, strlen(body));
     return n < 0 || send_all(fd, head, (size_t)n) != 0 ? -1 : send_all(fd, body, strlen(body));
+}
+
+static uint64_t number(const char *p)
+{
+    uint64_t n = 0;
+    while (*p == ' ') {
+        p++;
+    }
+    for (; *p >= '0' && *p <= '9' && n < UINT64_MAX / 10 - 1; p++) {
+        n = n * 10 + (uint64_t)(*p - '0');
+    }
+    return n;
 }
 
 static uint64_t fnv(uint64_t h, const unsigned char *p, size_t len)
@@ -55,7 +67,8 @@ static int send_bytes(int fd, uint64_t count)
 {
     char head[128];
     static unsigned char block[65536];
-    int n = snprintf(head, sizeof(head), "HTTP/1.1 200 OK\r\nContent-Length: %llu\r\n\r\n", (unsigned long long)count);
+    int n = snprintf(head, sizeof(head), "HTTP/1.1 200 OK\r\nContent-Length: %llu\r\n\r\n",
+                     (unsigned long long)count);
     if (n < 0 || send_all(fd, head, (size_t)n) != 0) {
         return -1;
     }
@@ -98,14 +111,14 @@ static int answer(int fd, const char *request, const char *rest, size_t have)
         return reply(fd, "200 OK", body);
     }
     if (strncmp(request, "GET /bytes/", 11) == 0) {
-        return send_bytes(fd, strtoull(request + 11, NULL, 10));
+        return send_bytes(fd, number(request + 11));
     }
     if (strncmp(request, "POST /sha", 9) == 0) {
         const char *cl = strcasestr(request, "\r\ncontent-length:");
         if (strcasestr(request, "\r\nexpect: 100-continue") != NULL) {
             (void)send_all(fd, "HTTP/1.1 100 Continue\r\n\r\n", 25);
         }
-        return sum_body(fd, rest, have, cl == NULL ? 0 : strtoull(cl + 17, NULL, 10));
+        return sum_body(fd, rest, have, cl == NULL ? 0 : number(cl + 17));
     }
     return reply(fd, "404 Not Found", "try /hello\n");
 }
@@ -148,7 +161,7 @@ int main(int argc, char **argv)
     }
     version = argv[2];
     name = argv[3];
-    at.sin_port = htons((uint16_t)strtoul(argv[1], NULL, 10));
+    at.sin_port = htons((uint16_t)number(argv[1]));
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (listener < 0 || setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
         bind(listener, (struct sockaddr *)&at, sizeof(at)) != 0 || listen(listener, 1024) != 0) {

@@ -104,7 +104,8 @@ static void on_stream_closed(struct pg_h2_stream *s, uint32_t code, int err, voi
 static const struct pg_h2_stream_callbacks stream_cb = {on_head, on_readable, on_writable, on_trailers,
                                                         on_stream_closed};
 
-static void on_request(struct pg_h2 *h, struct pg_h2_stream *s, const struct pg_h2_head *head, bool end, void *arg)
+static void on_request(struct pg_h2 *h, struct pg_h2_stream *s, const struct pg_h2_head *head, bool end,
+                       void *arg)
 {
     struct pair *p = arg;
     if (p->free_in_request) {

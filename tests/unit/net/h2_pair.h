@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A client and a server session over a pair of transports, with owners that record what they are told. Everything
- * is plain data so that a test can look at it. Loop thread.
+ * A client and a server session over a pair of transports, with owners that record what they are told.
+ * Everything is plain data so that a test can look at it. Loop thread.
  */
 #ifndef ISTHMUS_TESTS_H2_PAIR_H
 #define ISTHMUS_TESTS_H2_PAIR_H
@@ -30,10 +30,10 @@ struct side {
     bool closed;
     uint32_t code;
     int err;
-    uint64_t got;      /* bytes read */
-    uint64_t sum;      /* checksum of them */
-    int read_end;      /* 1 clean end, negative error, 0 not yet */
-    bool auto_read;    /* reads and gives credit at once */
+    uint64_t got;   /* bytes read */
+    uint64_t sum;   /* checksum of them */
+    int read_end;   /* 1 clean end, negative error, 0 not yet */
+    bool auto_read; /* reads and gives credit at once */
     bool close_on_closed;
 };
 struct pair {
@@ -75,7 +75,8 @@ void pair_settle(struct pair *p);
 int pair_request(struct pair *p, const char *method, bool end, struct side **out);
 int side_respond(struct side *x, const char *status, bool end);
 int side_trailers(struct side *x, const char *grpc_status);
-/* Writes byte i = suite_byte(seed, i) of [*at, total) as far as it goes. PG_E_AGAIN, 0 when done, or an error. */
+/* Writes byte i = suite_byte(seed, i) of [*at, total) as far as it goes. PG_E_AGAIN, 0 when done, or an
+ * error. */
 int side_write(struct side *x, uint64_t seed, uint64_t *at, uint64_t total);
 /* Reads all there is; credit is returned. */
 void side_read(struct side *x);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * HTTP/2 sessions as an application uses them: requests, tunnels, trailers, half-close, back-pressure, GOAWAY,
- * capacity, pings, ends. Over the memory pair and virtual time.
+ * HTTP/2 sessions as an application uses them: requests, tunnels, trailers, half-close, back-pressure,
+ * GOAWAY, capacity, pings, ends. Over the memory pair and virtual time.
  */
 #include "h2_pair.h"
 

@@ -57,6 +57,7 @@ struct tls {
     bool lower_shut;  /* and the layer below was told */
     bool told;        /* the owner was called outside the deferred phase of this turn */
     bool lower_ready; /* the layer below became readable while `turn` was scheduled */
+    bool heard;       /* the peer spoke after the handshake; a server needs no such proof */
     bool write_waits; /* libssl wants to read before it can write */
     bool closing;
     size_t fill_size;
@@ -408,25 +409,36 @@ static void deliver(struct tls *t, unsigned rw)
 
 /* ---- output ---- */
 
-/* The layer below refuses bytes; often because the peer said why and left. Its alert is the better reason. */
 static void write_failed(struct tls *t, int err)
+{
+    pg_buf_drop(&t->out, t->out.len);
+    fail_lower(t, err);
+}
+
+/* A client's own handshake is over before the server has judged its certificate. Until the server was heard,
+ * its alert is looked for before anything is written: a write to a server that said no and left would leave
+ * "reset" as the only reason. */
+static void listen_first(struct tls *t)
 {
     uint8_t byte;
     size_t n = 0;
-    pg_buf_drop(&t->out, t->out.len);
-    if (t->err != 0) {
+    if (!t->done || t->heard || t->err != 0 || t->eof) {
         return;
     }
-    if (t->done && !t->eof) {
-        use_scratch(t, RECORD_MAX);
-        ERR_clear_error();
-        if (SSL_peek_ex(t->ssl, &byte, 1, &n) != 1 && SSL_get_error(t->ssl, 0) == SSL_ERROR_SSL) {
+    use_scratch(t, RECORD_MAX);
+    ERR_clear_error();
+    if (SSL_peek_ex(t->ssl, &byte, 1, &n) == 1) {
+        t->heard = true;
+        t->more = true;
+    } else {
+        int e = SSL_get_error(t->ssl, 0);
+        if (e == SSL_ERROR_ZERO_RETURN) {
+            t->more = true; /* the reader will find it */
+        } else if (e != SSL_ERROR_WANT_READ) {
             fail_ssl(t);
         }
-        ERR_clear_error();
-        leave_scratch(t);
     }
-    fail_lower(t, err);
+    leave_scratch(t);
 }
 
 /* Seals close_notify as soon as libssl can, after everything written. */
@@ -447,6 +459,9 @@ static void flush(struct tls *t)
 {
     struct iovec iov[FLUSH_IOV];
     try_notify(t);
+    if (t->out.len > 0) {
+        listen_first(t);
+    }
     while (t->out.len > 0) {
         int k = pg_buf_peek(&t->out, iov, FLUSH_IOV);
         ssize_t n = pg_transport_writev(t->lower, iov, k);
@@ -531,6 +546,9 @@ static void on_turn(struct pg_defer *d)
     unsigned tell = t->told && !t->lower_ready ? 0 : condition(t) | (t->lower_ready ? t->want & PG_READ : 0);
     t->told = false;
     t->lower_ready = false;
+    if (tell != 0) {
+        pg_loop_defer(t->loop, &t->turn); /* so that on_lower sees that this turn had its call */
+    }
     update(t);
     deliver(t, tell);
 }
@@ -575,6 +593,7 @@ static ssize_t tls_read(struct pg_transport *tp, void *buf, size_t cap)
     try_notify(t); /* may have waited for a message to be complete */
     update(t);
     if (got > 0) {
+        t->heard = true;
         return (ssize_t)got;
     }
     return t->err != 0 ? t->err : t->eof ? 0 : PG_E_AGAIN;
@@ -846,6 +865,7 @@ static int tls_new(struct pg_loop *l, struct pg_transport *lower, struct cert_cr
         r = PG_E_NOMEM;
         goto fail;
     }
+    t->heard = server;
     t->lower = lower;
     pg_transport_set_owner(lower, on_lower, t);
     pg_loop_defer(l, &t->turn); /* the handshake begins from the loop */

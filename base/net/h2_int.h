@@ -157,6 +157,10 @@ struct pg_h2 {
     int proto_err; /* the library ended the session for a violation */
     int end_err;
     char text[128];
+    void *held[8]; /* see ng_mem_free */
+    size_t n_held;
+    bool ng_broken;
+    bool ng_deleting;
     enum pg_h2_state state;
     bool server;
     bool freed;

@@ -22,20 +22,43 @@ static void *ng_malloc(size_t size, void *user)
     (void)user;
     return pg_malloc(size);
 }
+
+/*
+ * The library grows its queue of streams with data by realloc. When that fails in 1.52, nghttp2_submit_data
+ * frees an item the stream still points at, and nghttp2_session_del frees it again. The session is over then,
+ * so what is freed on the way out is held back and freed once, after it.
+ */
 static void ng_mem_free(void *p, void *user)
 {
-    (void)user;
+    struct pg_h2 *h = user;
+    if (p != NULL && h->ng_broken) {
+        for (size_t i = 0; i < h->n_held; i++) {
+            if (h->held[i] == p) {
+                return;
+            }
+        }
+        if (!h->ng_deleting) {
+            if (h->n_held < PG_ARRAY_LEN(h->held)) {
+                h->held[h->n_held++] = p;
+            }
+            return; /* more than fit are lost rather than freed twice */
+        }
+    }
     pg_free(p);
 }
+
 static void *ng_calloc(size_t n, size_t size, void *user)
 {
     (void)user;
     return pg_calloc(n, size);
 }
+
 static void *ng_realloc(void *p, size_t size, void *user)
 {
-    (void)user;
-    return pg_realloc(p, size);
+    struct pg_h2 *h = user;
+    void *q = pg_realloc(p, size);
+    h->ng_broken = h->ng_broken || (q == NULL && h->ng != NULL);
+    return q;
 }
 
 static int from_ng(int rv)
@@ -637,7 +660,7 @@ static void set_options(nghttp2_option *opt)
 
 int pg_h2_ng_new(struct pg_h2 *h)
 {
-    nghttp2_mem mem = {NULL, ng_malloc, ng_mem_free, ng_calloc, ng_realloc};
+    nghttp2_mem mem = {h, ng_malloc, ng_mem_free, ng_calloc, ng_realloc};
     nghttp2_session_callbacks *cb = NULL;
     nghttp2_option *opt = NULL;
     int r = PG_E_NOMEM;
@@ -664,8 +687,12 @@ done:
 
 void pg_h2_ng_free(struct pg_h2 *h)
 {
+    h->ng_deleting = true;
     nghttp2_session_del(h->ng);
     h->ng = NULL;
+    while (h->n_held > 0) {
+        pg_free(h->held[--h->n_held]);
+    }
     pg_sb_fini(&h->gather.bytes);
     pg_free(h->gather.fields);
     h->gather.fields = NULL;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A small HTTP/1.1 server and client for admin, metrics and readiness ports: GET and POST, one request a connection,
- * header limit 8 KiB and 2 s, body in limit 64 KiB, `Connection: close`. Loop thread.
+ * A small HTTP/1.1 server and client for admin, metrics and readiness ports: GET and POST, one request a
+ * connection, header limit 8 KiB and 2 s, body in limit 64 KiB, `Connection: close`. Loop thread.
  */
 #ifndef ISTHMUS_NET_HTTP1_H
 #define ISTHMUS_NET_HTTP1_H
@@ -34,10 +34,11 @@ void pg_http1_free(struct pg_http1_server *s); /* open replies become inert but 
 /* Body is copied. `type` e.g. "application/json". */
 void pg_http1_reply_send(struct pg_http1_reply *r, int status, const char *type, struct pg_str body);
 
-/* One request; `at` as above. Response body limit `max` bytes, total time `timeout_ms`. `cb` once from the loop: err 0 and
- * status, or an error with text naming the address. */
-int pg_http1_fetch(struct pg_loop *l, const char *at, const char *method, const char *path, struct pg_str body,
-                   size_t max, uint64_t timeout_ms,
-                   void (*cb)(int err, int status, struct pg_str body, const char *text, void *arg), void *arg) PG_MUST_CHECK;
+/* One request; `at` as above. Response body limit `max` bytes, total time `timeout_ms`. `cb` once from the
+ * loop: err 0 and status, or an error with text naming the address. */
+int pg_http1_fetch(struct pg_loop *l, const char *at, const char *method, const char *path,
+                   struct pg_str body, size_t max, uint64_t timeout_ms,
+                   void (*cb)(int err, int status, struct pg_str body, const char *text, void *arg),
+                   void *arg) PG_MUST_CHECK;
 
 #endif

@@ -34,7 +34,8 @@ void pg_loop_turn(struct pg_loop *l, bool wait);
 void pg_loop_stop(struct pg_loop *l);
 /* Monotonic time of this turn in milliseconds (loop_sim: virtual). */
 uint64_t pg_loop_now_ms(const struct pg_loop *l);
-/* Descriptor that turns readable when a turn has work, for embedding in another loop; PG_E_UNSUPPORTED in sim. */
+/* Descriptor that turns readable when a turn has work, for embedding in another loop; PG_E_UNSUPPORTED in
+ * sim. */
 int pg_loop_fd(struct pg_loop *l);
 
 /* Timers are one-shot; starting a running one moves it. */
@@ -44,9 +45,10 @@ void pg_timer_stop(struct pg_timer *t);
 bool pg_timer_is_active(const struct pg_timer *t);
 void pg_timer_free(struct pg_timer *t); /* stops it; NULL is fine; allowed inside its own callback */
 
-/* Descriptor readiness, level-triggered. `rw` is a set of PG_READ and PG_WRITE; 0 pauses. The descriptor stays
- * the caller's and must outlive the watcher. */
-int pg_io_new(struct pg_loop *l, int fd, void (*cb)(void *arg, unsigned rw), void *arg, struct pg_io **out) PG_MUST_CHECK;
+/* Descriptor readiness, level-triggered. `rw` is a set of PG_READ and PG_WRITE; 0 pauses. The descriptor
+ * stays the caller's and must outlive the watcher. */
+int pg_io_new(struct pg_loop *l, int fd, void (*cb)(void *arg, unsigned rw), void *arg,
+              struct pg_io **out) PG_MUST_CHECK;
 void pg_io_want(struct pg_io *io, unsigned rw);
 void pg_io_free(struct pg_io *io); /* NULL is fine; allowed inside its own callback */
 
@@ -55,11 +57,12 @@ int pg_async_new(struct pg_loop *l, void (*cb)(void *arg), void *arg, struct pg_
 void pg_async_send(struct pg_async *a); /* any thread */
 void pg_async_free(struct pg_async *a); /* no sender may be left */
 
-int pg_signal_new(struct pg_loop *l, int signo, void (*cb)(void *arg), void *arg, struct pg_signal **out) PG_MUST_CHECK;
+int pg_signal_new(struct pg_loop *l, int signo, void (*cb)(void *arg), void *arg,
+                  struct pg_signal **out) PG_MUST_CHECK;
 void pg_signal_free(struct pg_signal *s);
 
-/* Runs `cb` in the deferred phase of this turn (or of the next one, when scheduled from that phase). The node is
- * embedded in the caller's object; scheduling a scheduled node is a no-op. */
+/* Runs `cb` in the deferred phase of this turn (or of the next one, when scheduled from that phase). The node
+ * is embedded in the caller's object; scheduling a scheduled node is a no-op. */
 struct pg_defer {
     struct pg_list node;
     void (*cb)(struct pg_defer *d);

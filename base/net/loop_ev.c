@@ -345,7 +345,9 @@ void pg_io_want(struct pg_io *io, unsigned rw)
         return;
     }
     ev_io_stop(io->loop->ev, &io->w);
-    ev_io_set(&io->w, io->w.fd, events);
+    ev_io_modify(
+        &io->w,
+        events); /* unlike ev_io_set: no system call when it is back as it was by the end of the turn */
     if (events != 0) {
         ev_io_start(io->loop->ev, &io->w);
     }

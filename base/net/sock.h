@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* TCP and UDP sockets: transports, listeners, options. Loop thread. All descriptors are close-on-exec, non-blocking. */
+/* TCP and UDP sockets: transports, listeners, options. Loop thread. All descriptors are close-on-exec,
+ * non-blocking. */
 #ifndef ISTHMUS_NET_SOCK_H
 #define ISTHMUS_NET_SOCK_H
 
@@ -19,23 +20,24 @@ struct pg_sock_options {
     bool transparent;
 };
 
-/* Starts a connect (TCP_NODELAY always). Established or failed shows through status/on_ready; no time limit of its own.
- * 0 and *out, or an error when it cannot even start. */
+/* Starts a connect (TCP_NODELAY always). Established or failed shows through status/on_ready; no time limit
+ * of its own. 0 and *out, or an error when it cannot even start. */
 int pg_tcp_connect(struct pg_loop *l, const struct pg_addr *to, const struct pg_sock_options *o,
                    struct pg_transport **out, struct pg_errtext *err) PG_MUST_CHECK;
-int pg_unix_connect(struct pg_loop *l, const char *path, struct pg_transport **out, struct pg_errtext *err) PG_MUST_CHECK;
+int pg_unix_connect(struct pg_loop *l, const char *path, struct pg_transport **out,
+                    struct pg_errtext *err) PG_MUST_CHECK;
 /* Wraps a connected stream descriptor, which the transport owns on success. */
 int pg_fd_transport(struct pg_loop *l, int fd, struct pg_transport **out) PG_MUST_CHECK;
-/* Of a tcp transport; PG_E_UNSUPPORTED for other kinds. original_dst asks SO_ORIGINAL_DST (v4, then v6) and falls back
- * to the local address when the connection was not redirected. */
+/* Of a tcp transport; PG_E_UNSUPPORTED for other kinds. original_dst asks SO_ORIGINAL_DST (v4, then v6) and
+ * falls back to the local address when the connection was not redirected. */
 int pg_tcp_local(struct pg_transport *t, struct pg_addr *out) PG_MUST_CHECK;
 int pg_tcp_remote(struct pg_transport *t, struct pg_addr *out) PG_MUST_CHECK;
 int pg_tcp_original_dst(struct pg_transport *t, struct pg_addr *out) PG_MUST_CHECK;
 
 struct pg_listener;
-/* Listens and accepts; `on_accept` owns the transport it gets (TCP_NODELAY set, `o` applied). On EMFILE/ENFILE it backs
- * off 100 ms instead of spinning. Port 0 picks one. `err` says which address and why. `reuse_port` sets SO_REUSEPORT;
- * `transparent` sets IP_TRANSPARENT on the listener, best effort. */
+/* Listens and accepts; `on_accept` owns the transport it gets (TCP_NODELAY set, `o` applied). On
+ * EMFILE/ENFILE it backs off 100 ms instead of spinning. Port 0 picks one. `err` says which address and why.
+ * `reuse_port` sets SO_REUSEPORT; `transparent` sets IP_TRANSPARENT on the listener, best effort. */
 struct pg_listen_options {
     struct pg_sock_options sock;
     bool reuse_port;
@@ -47,16 +49,16 @@ int pg_tcp_listen(struct pg_loop *l, const struct pg_addr *at, const struct pg_l
                   struct pg_listener **out, struct pg_errtext *err) PG_MUST_CHECK;
 /* A stale socket file (nobody listening) is replaced; mode 0600. The file is removed on free. */
 int pg_unix_listen(struct pg_loop *l, const char *path,
-                   void (*on_accept)(struct pg_transport *t, const struct pg_addr *from, void *arg), void *arg,
-                   struct pg_listener **out, struct pg_errtext *err) PG_MUST_CHECK;
+                   void (*on_accept)(struct pg_transport *t, const struct pg_addr *from, void *arg),
+                   void *arg, struct pg_listener **out, struct pg_errtext *err) PG_MUST_CHECK;
 struct pg_addr pg_listener_addr(const struct pg_listener *l); /* with the real port */
-void pg_listener_free(struct pg_listener *l); /* stops accepting; NULL is fine */
+void pg_listener_free(struct pg_listener *l);                 /* stops accepting; NULL is fine */
 
 /* UDP: bound or connected datagram socket. `on_packet` gets each packet; `from` is its sender. */
 struct pg_udp;
 int pg_udp_open(struct pg_loop *l, const struct pg_addr *bind_to, const struct pg_sock_options *o,
-                void (*on_packet)(const void *p, size_t len, const struct pg_addr *from, void *arg), void *arg,
-                struct pg_udp **out, struct pg_errtext *err) PG_MUST_CHECK;
+                void (*on_packet)(const void *p, size_t len, const struct pg_addr *from, void *arg),
+                void *arg, struct pg_udp **out, struct pg_errtext *err) PG_MUST_CHECK;
 int pg_udp_send(struct pg_udp *u, const void *p, size_t len, const struct pg_addr *to) PG_MUST_CHECK;
 struct pg_addr pg_udp_addr(const struct pg_udp *u);
 void pg_udp_free(struct pg_udp *u);

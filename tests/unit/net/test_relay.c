@@ -33,13 +33,13 @@ struct rig {
     int done;
 };
 
-static void app_step(struct app *a)
+static void app_read(struct app *a)
 {
     unsigned char buf[7000];
     while (a->reads && !a->eof && a->err == 0) {
         ssize_t n = pg_transport_read(a->t, buf, sizeof(buf));
         if (n == PG_E_AGAIN) {
-            break;
+            return;
         }
         a->eof = n == 0;
         a->err = n < 0 ? (int)n : 0;
@@ -48,26 +48,39 @@ static void app_step(struct app *a)
         }
         a->got += n > 0 ? (uint64_t)n : 0;
     }
-    bool may = !a->answer || a->eof;
-    while (may && a->sent < a->to_send && a->err == 0) {
+}
+
+static void app_write(struct app *a)
+{
+    unsigned char buf[7000];
+    while (a->sent < a->to_send && a->err == 0) {
         size_t n = a->to_send - a->sent < sizeof(buf) ? (size_t)(a->to_send - a->sent) : sizeof(buf);
         for (size_t i = 0; i < n; i++) {
             buf[i] = suite_byte(a->seed, a->sent + i);
         }
         ssize_t w = pg_transport_write(a->t, buf, n);
         if (w == PG_E_AGAIN) {
-            break;
+            return;
         }
         a->err = w < 0 ? (int)w : 0;
         a->sent += w > 0 ? (uint64_t)w : 0;
     }
-    if (may && a->half_close && a->sent == a->to_send && !a->shut && a->err == 0) {
+    if (a->half_close && !a->shut && a->err == 0) {
         a->shut = true;
         CU_ASSERT_EQUAL(pg_transport_shutdown(a->t), 0);
     }
-    bool more = may && a->sent < a->to_send;
-    bool reading = a->reads && !a->eof;
-    pg_transport_want(a->t, a->err != 0 ? 0 : (reading ? PG_READ : 0) | (more ? PG_WRITE : 0));
+}
+
+static void app_step(struct app *a)
+{
+    app_read(a);
+    bool may = !a->answer || a->eof;
+    if (may) {
+        app_write(a);
+    }
+    unsigned rw = a->reads && !a->eof ? PG_READ : 0;
+    rw |= may && a->sent < a->to_send ? PG_WRITE : 0;
+    pg_transport_want(a->t, a->err != 0 ? 0 : rw);
 }
 
 static void on_app(struct pg_transport *t, unsigned rw, void *arg)

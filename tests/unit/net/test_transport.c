@@ -86,7 +86,7 @@ static void run_over(int (*make)(struct pg_loop *, struct pg_transport **, struc
 
 static void over_mem(void)
 {
-    size_t caps[] = {13, 65536};
+    size_t caps[] = {97, 65536};
     for (size_t i = 0; i < PG_ARRAY_LEN(caps); i++) {
         run_over(make_mem, &caps[i]);
     }
@@ -113,7 +113,7 @@ static void over_chaos(void)
     struct pg_chaos_options bytes = {.seed = 9,
                                      .split_pct = 100,
                                      .again_pct = 0,
-                                     .max_piece = 3,
+                                     .max_piece = 40,
                                      .reset_at_read = UINT64_MAX,
                                      .reset_at_write = UINT64_MAX};
     run_over(make_chaos, &rough);

@@ -16,6 +16,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 bin=${ISTHMUS_BIN:-$root/build/release}
 dir=${ISTHMUS_DEMO_DIR:-/run/isthmus-demo}
+pre=${ISTHMUS_DEMO_PREFIX:-ism} # of the namespaces, so that a test can run beside a demo
 flat=0 keep=0 clean=0
 for arg in "$@"; do
     case $arg in
@@ -35,7 +36,7 @@ say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 [ -t 1 ] && [ -z "${NO_COLOR:-}" ] || say() { printf '\n%s\n' "$*"; }
 die() { echo "demo: $*" >&2; exit 1; }
 
-all_namespaces() { ip netns list 2>/dev/null | awk '$1 ~ /^ism-([12]-|wan$)/ {print $1}'; }
+all_namespaces() { ip netns list 2>/dev/null | awk -v pre="$pre" '$1 ~ "^" pre "-([12]-|wan$)" {print $1}'; }
 
 cleanup() {
     local ns pids
@@ -108,39 +109,39 @@ attach() { # namespace bridge-namespace address gateway
 
 make_network() {
     local n other ns
-    ip netns add ism-wan || die "cannot make a network namespace (kernel without CONFIG_NET_NS, or no CAP_SYS_ADMIN)"
-    ip -n ism-wan link add br0 type bridge || die "this kernel has no bridge device (CONFIG_BRIDGE)"
-    ip -n ism-wan link set br0 up
+    ip netns add $pre-wan || die "cannot make a network namespace (kernel without CONFIG_NET_NS, or no CAP_SYS_ADMIN)"
+    ip -n $pre-wan link add br0 type bridge || die "this kernel has no bridge device (CONFIG_BRIDGE)"
+    ip -n $pre-wan link set br0 up
     for n in 1 2; do
-        ns=ism-$n-node
+        ns=$pre-$n-node
         ip netns add $ns
         ip -n $ns link set lo up
         ip -n $ns link add br0 type bridge
         ip -n $ns addr add 10.${n}0.0.1/24 dev br0
         ip -n $ns link set br0 up
-        ip link add wan${n} netns ism-wan type veth peer name wan netns $ns
-        ip -n ism-wan link set wan${n} master br0 up
+        ip link add wan${n} netns $pre-wan type veth peer name wan netns $ns
+        ip -n $pre-wan link set wan${n} master br0 up
         ip -n $ns addr add 172.18.0.$n/24 dev wan
         ip -n $ns link set wan up
         ip netns exec $ns sysctl -qw net.ipv4.ip_forward=1
         [ -n "${ipt:-}" ] || ipt=$(iptables_for $ns)
-        attach ism-$n-cp $ns 10.${n}0.0.2 10.${n}0.0.1
-        attach ism-$n-gw $ns 10.${n}0.0.3 10.${n}0.0.1
-        attach ism-$n-v1 $ns 10.${n}0.0.11 10.${n}0.0.1
-        attach ism-$n-v2 $ns 10.${n}0.0.12 10.${n}0.0.1
-        attach ism-$n-client $ns 10.${n}0.0.20 10.${n}0.0.1
-        ip link add gw${n} netns ism-wan type veth peer name wan netns ism-$n-gw
-        ip -n ism-wan link set gw${n} master br0 up
-        ip -n ism-$n-gw addr add 172.18.0.1$n/24 dev wan
-        ip -n ism-$n-gw link set wan up
+        attach $pre-$n-cp $ns 10.${n}0.0.2 10.${n}0.0.1
+        attach $pre-$n-gw $ns 10.${n}0.0.3 10.${n}0.0.1
+        attach $pre-$n-v1 $ns 10.${n}0.0.11 10.${n}0.0.1
+        attach $pre-$n-v2 $ns 10.${n}0.0.12 10.${n}0.0.1
+        attach $pre-$n-client $ns 10.${n}0.0.20 10.${n}0.0.1
+        ip link add gw${n} netns $pre-wan type veth peer name wan netns $pre-$n-gw
+        ip -n $pre-wan link set gw${n} master br0 up
+        ip -n $pre-$n-gw addr add 172.18.0.1$n/24 dev wan
+        ip -n $pre-$n-gw link set wan up
     done
     for n in 1 2; do
         other=$((3 - n))
         if [ $flat = 1 ]; then
-            ip -n ism-$n-node route add 10.${other}0.0.0/24 via 172.18.0.$other
-            ip -n ism-$n-gw route add 10.${other}0.0.0/24 via 10.${n}0.0.1
+            ip -n $pre-$n-node route add 10.${other}0.0.0/24 via 172.18.0.$other
+            ip -n $pre-$n-gw route add 10.${other}0.0.0/24 via 10.${n}0.0.1
         fi
-        ip netns exec ism-$n-node $ipt -t nat -A POSTROUTING -o wan -s 10.${n}0.0.0/24 ! -d 10.0.0.0/8 -j MASQUERADE
+        ip netns exec $pre-$n-node $ipt -t nat -A POSTROUTING -o wan -s 10.${n}0.0.0/24 ! -d 10.0.0.0/8 -j MASQUERADE
     done
 }
 
@@ -168,8 +169,13 @@ RULES
 start() { # namespace log-name command...
     local ns=$1 name=$2
     shift 2
-    ip netns exec "$ns" "$@" >>"$dir/log/$name.log" 2>&1 </dev/null &
-    echo "$!" >"$dir/pid/$name"
+    # Kept, so that a program can be killed and started again: bash $dir/cmd/NAME
+    {
+        printf 'ip netns exec %q' "$ns"
+        printf ' %q' "$@"
+        printf ' >>%q 2>&1 </dev/null &\necho $! >%q\n' "$dir/log/$name.log" "$dir/pid/$name"
+    } >"$dir/cmd/$name"
+    bash "$dir/cmd/$name"
 }
 
 wait_for() { # what seconds command...
@@ -186,7 +192,7 @@ token() { "$peerctl" certs token --dir "$dir/certs/issuer$1" --namespace "$2" --
 
 start_peeringd() {
     local n=$1
-    start ism-$n-cp cluster$n-peeringd "$peeringd" --cluster cluster$n --manifests "$dir/cluster$n/manifests" \
+    start $pre-$n-cp cluster$n-peeringd "$peeringd" --cluster cluster$n --manifests "$dir/cluster$n/manifests" \
         --cacerts "$dir/certs/cluster$n" --state "$dir/cluster$n/state" --jwks "$dir/certs/issuer$n/jwks.json" \
         --admin-socket "$dir/cluster$n/admin.sock"
 }
@@ -194,9 +200,9 @@ start_peeringd() {
 start_hbone() { # cluster namespace-suffix mode k8s-namespace pod service-account
     local n=$1 part=$2 mode=$3 ns=$4 pod=$5 sa=$6 name=cluster$1-$2-hbone
     token "$n" "$ns" "$sa" "$pod" >"$dir/certs/$name.token"
-    start ism-$n-$part "$name" env PROXY_MODE="$mode" PROXY_WORKLOAD_INFO="$ns/$pod/$sa" NETWORK="$(network $n)" \
+    start $pre-$n-$part "$name" env PROXY_MODE="$mode" PROXY_WORKLOAD_INFO="$ns/$pod/$sa" NETWORK="$(network $n)" \
         CLUSTER_ID=cluster$n POD_NAME="$pod" POD_NAMESPACE="$ns" SERVICE_ACCOUNT="$sa" NODE_NAME=node$n \
-        INSTANCE_IP="$(ip -n ism-$n-$part -4 -o addr show dev eth0 | awk '{sub("/.*","",$4); print $4}')" \
+        INSTANCE_IP="$(ip -n $pre-$n-$part -4 -o addr show dev eth0 | awk '{sub("/.*","",$4); print $4}')" \
         XDS_ADDRESS=https://istiod.istio-system.svc:15012 CA_ADDRESS=https://istiod.istio-system.svc:15012 \
         XDS_ROOT_CA="$dir/certs/root-cert.pem" CA_ROOT_CA="$dir/certs/root-cert.pem" AUTH_TOKEN="$dir/certs/$name.token" \
         PACKET_MARK=1337 IPV6_ENABLED=false CONTROL_PLANE_FORWARD=istiod.istio-system.svc:15012 \
@@ -204,7 +210,7 @@ start_hbone() { # cluster namespace-suffix mode k8s-namespace pod service-accoun
 }
 
 network() { if [ $flat = 1 ]; then echo flat-network; else echo "network$1"; fi; }
-ready() { ip netns exec "ism-$1" curl -fsS -m 2 http://127.0.0.1:15021/healthz/ready; }
+ready() { ip netns exec "$pre-$1" curl -fsS -m 2 http://127.0.0.1:15021/healthz/ready; }
 
 write_manifests() {
     local n=$1 m=$dir/cluster$1/manifests
@@ -221,18 +227,18 @@ start_cluster() {
     wait_for "peeringd of cluster$n" 20 "$peerctl" --contexts-file "$dir/contexts" status --context cluster$n
     start_hbone $n gw gateway istio-eastwest istio-eastwest istio-eastwest
     for v in v1 v2; do
-        redirect ism-$n-$v
-        start ism-$n-$v cluster$n-$v-echo "$echo_server" 5000 $v "cluster$n/echo-$v"
+        redirect $pre-$n-$v
+        start $pre-$n-$v cluster$n-$v-echo "$echo_server" 5000 $v "cluster$n/echo-$v"
         start_hbone $n $v dedicated demo echo-$v echo
     done
-    redirect ism-$n-client
+    redirect $pre-$n-client
     start_hbone $n client dedicated demo client client
     for part in gw v1 v2 client; do
-        wait_for "hbone in ism-$n-$part" 30 ready $n-$part
+        wait_for "hbone in $pre-$n-$part" 30 ready $n-$part
     done
 }
 
-in_client() { ip netns exec ism-1-client "$@"; }
+in_client() { ip netns exec $pre-1-client "$@"; }
 call() { in_client curl -sS -m 10 "$url" 2>&1 || true; }
 calls() { # count
     local i
@@ -248,7 +254,7 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 cleanup
-mkdir -p "$dir"/{log,pid,certs,cluster1/manifests,cluster1/state,cluster2/manifests,cluster2/state}
+mkdir -p "$dir"/{cmd,log,pid,certs,cluster1/manifests,cluster1/state,cluster2/manifests,cluster2/state}
 chmod 700 "$dir"
 url=http://global-service.demo.mesh.internal:5000/hello
 ctl() { "$peerctl" --contexts-file "$dir/contexts" "$@"; }
@@ -301,10 +307,10 @@ else
     say "   and back: cluster1's pods return"
     for v in v1 v2; do
         sed -e "s/@N@/1/g" -e "s/@VERSION@/$v/g" -e "s/@ADDRESS@/10.10.0.1${v#v}/g" "$here/echo-pod.yaml" >"$dir/cluster1/manifests/echo-$v.yaml"
-        start ism-1-$v cluster1-$v-echo "$echo_server" 5000 $v "cluster1/echo-$v"
+        start $pre-1-$v cluster1-$v-echo "$echo_server" 5000 $v "cluster1/echo-$v"
         start_hbone 1 $v dedicated demo echo-$v echo
     done
-    for v in v1 v2; do wait_for "hbone in ism-1-$v" 30 ready 1-$v; done
+    for v in v1 v2; do wait_for "hbone in $pre-1-$v" 30 ready 1-$v; done
     wait_for "an answer from cluster1" 20 answers_from cluster1
     calls 10
 fi
@@ -318,13 +324,14 @@ ctl explain demo/client global-service.demo.mesh.internal:5000 --context cluster
 if [ $keep = 1 ]; then
     say "Left running. Look around:"
     cat <<LOOK
-   ip netns exec ism-1-client curl $url
+   ip netns exec $pre-1-client curl $url
    export PEERCTL_CONTEXTS=$dir/contexts
    $peerctl get services --context cluster1 -A        # and: workloads, peers; proxy-status
    $peerctl explain demo/client global-service.demo.mesh.internal:5000 --context cluster1
    ls $dir/cluster1/manifests                          # edit: it is watched
    tail -f $dir/log/*.log
-   ip netns exec ism-1-client curl -s 127.0.0.1:15000/config_dump | head
-   ./run demo --clean                                  # ends it
+   ip netns exec $pre-1-client curl -s 127.0.0.1:15000/config_dump | head
+   kill \$(cat $dir/pid/cluster2-peeringd); bash $dir/cmd/cluster2-peeringd   # end a program, start it again
+   ./run demo --clean                                  # ends it all
 LOOK
 fi

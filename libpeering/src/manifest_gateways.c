@@ -135,7 +135,7 @@ static void judge(struct peer_config *p, const struct peer_config *before, size_
     for (size_t i = 0; i < n_before; i++) {
         if (before[i].accepted && strcmp(before[i].cluster, p->cluster) == 0) {
             (void)snprintf(p->reason, sizeof(p->reason),
-                           "Conflicted: cluster %.30s is already the peer of %.30s/%.24s", p->cluster,
+                           "Conflicted: cluster %.24s is already the peer of %.24s/%.20s", p->cluster,
                            before[i].ns, before[i].name);
             return;
         }

@@ -4,7 +4,16 @@
  * order of arrival. Produces the node view (everything a proxy needs) and the export view (what peers may see). Control thread.
  *
  * Truth table for solo.io/service-scope: a cluster contributes endpoints iff its own Service carries the scope; the host
- * <name>.<ns>.mesh.internal exists as soon as one linked cluster contributes.
+ * <name>.<ns>.mesh.internal exists as soon as one linked cluster contributes. A Service with scope global-only or the takeover
+ * label reaches remote endpoints under its own host too. Scope segment counts between clusters of one segment (none is one).
+ *
+ * Age. WDS cannot rank by it, so a stale peer's entries of a service are left out of the node view while a fresh peer reached the
+ * same way (both through gateways, or both flat) has healthy capacity for it; they return when that ends. The result lists them
+ * all the same, marked stale. Unhealthy peers' entries stay, marked UNHEALTHY.
+ *
+ * A peer's resource is left out, counted in `decode_problems` and logged when it cannot be decoded, is not named <ns>/<name>, is a
+ * pod without its cluster's uid prefix, outside its network or imported by the peer itself; identities outside the peer's trust
+ * domain are left out of SANs with a warning on the service.
  */
 #ifndef ISTHMUS_PEERING_MERGE_H
 #define ISTHMUS_PEERING_MERGE_H

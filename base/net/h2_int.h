@@ -145,6 +145,7 @@ struct pg_h2 {
     uint64_t ping_sent_ms; /* keepalive in flight, 0 none */
     uint64_t drain_ms;     /* final GOAWAY due, 0 none */
     uint64_t linger_ms;
+    size_t lingered;      /* bytes thrown away at the end */
     struct pg_buf left;   /* made, but not taken by the transport */
     unsigned char *batch; /* during a fill */
     size_t batch_used;
@@ -196,6 +197,8 @@ int pg_h2_ng_goaway(struct pg_h2 *h, bool notice) PG_MUST_CHECK;
 int pg_h2_ng_ping(struct pg_h2 *h, uint64_t id) PG_MUST_CHECK;
 uint32_t pg_h2_ng_peer_limit(const struct pg_h2 *h);
 uint32_t pg_h2_ng_next_id(const struct pg_h2 *h);
+/* For tests: as if all lower ids had been used. */
+int pg_h2_ng_set_next_id(struct pg_h2 *h, uint32_t id) PG_MUST_CHECK;
 uint32_t pg_h2_ng_last_seen(const struct pg_h2 *h);
 
 /* ---- h2_session.c ---- */

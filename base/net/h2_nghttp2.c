@@ -585,6 +585,11 @@ uint32_t pg_h2_ng_next_id(const struct pg_h2 *h)
     return nghttp2_session_get_next_stream_id(h->ng);
 }
 
+int pg_h2_ng_set_next_id(struct pg_h2 *h, uint32_t id)
+{
+    return from_ng(nghttp2_session_set_next_stream_id(h->ng, (int32_t)id));
+}
+
 uint32_t pg_h2_ng_last_seen(const struct pg_h2 *h)
 {
     return h->ng != NULL ? (uint32_t)nghttp2_session_get_last_proc_stream_id(h->ng) : 0;

@@ -14,7 +14,7 @@
 
 #define READ_PIECE (64u * 1024u)
 #define READ_PER_TURN (256u * 1024u)
-#define LINGER_READS 8
+#define LINGER_BYTES (256u * 1024u) /* what a peer may still send while we hang up */
 #define ENHANCE_YOUR_CALM 11u
 
 /* Shared by all sessions of a thread; used between two calls only, never across one that can reach an owner.
@@ -466,16 +466,18 @@ static void linger(struct pg_h2 *h)
         h->shut = true;
         r = pg_transport_shutdown(h->t);
     }
-    for (int i = 0; r == 0 && i < LINGER_READS; i++) {
+    while (r == 0) {
         ssize_t n = pg_transport_read(h->t, read_area, sizeof(read_area));
         if (n == PG_E_AGAIN) {
             break;
         }
         if (n <= 0) {
             r = PG_E_CLOSED;
-        } else {
-            pg_transport_consumed(h->t, (size_t)n);
+            break;
         }
+        pg_transport_consumed(h->t, (size_t)n);
+        h->lingered += (size_t)n;
+        r = h->lingered > LINGER_BYTES ? PG_E_LIMIT : 0;
     }
     if (r < 0) {
         report(h);

@@ -31,14 +31,15 @@ struct grpc_deframer {
     uint8_t head[5];
     size_t have;
     char *msg;
+    size_t cap; /* bytes at msg */
     uint32_t len;
     size_t max; /* largest message accepted */
 };
 void grpc_deframer_init(struct grpc_deframer *d, size_t max);
 void grpc_deframer_fini(struct grpc_deframer *d);
-/* Consumes from *in; 1 and *msg (valid until the next call) when one message is complete, 0 when more bytes
- * are needed, PG_E_LIMIT (too large), PG_E_PROTO (compressed), PG_E_NOMEM. Memory grows with what arrived,
- * not with the announced length. */
+/* Consumes from *in; 1 and *msg (valid until the next call, and while the bytes of *in are) when one message
+ * is complete, 0 when more bytes are needed, PG_E_LIMIT (too large), PG_E_PROTO (compressed), PG_E_NOMEM.
+ * Memory grows with what arrived, not with the announced length. */
 int grpc_deframer_next(struct grpc_deframer *d, struct pg_str *in, struct pg_str *msg) PG_MUST_CHECK;
 bool grpc_deframer_is_partial(const struct grpc_deframer *d);
 
@@ -61,7 +62,8 @@ struct grpc_call_callbacks {
 int grpc_call_new(struct pg_loop *l, struct pg_h2 *h, const char *path, const char *authority,
                   const struct grpc_metadata *md, size_t n_md, uint64_t deadline_ms, size_t max_message,
                   const struct grpc_call_callbacks *cb, void *arg, struct grpc_call **out) PG_MUST_CHECK;
-/* Queues one message (copied); the queue is bounded by 2 * XDS_MESSAGE_MAX_SERVER, then PG_E_LIMIT. */
+#define GRPC_CALL_QUEUE_MAX (16u * 1024 * 1024)
+/* Queues one message (copied); the queue is bounded by GRPC_CALL_QUEUE_MAX, then PG_E_LIMIT. */
 int grpc_call_send(struct grpc_call *c, struct pg_str msg) PG_MUST_CHECK;
 int grpc_call_half_close(struct grpc_call *c) PG_MUST_CHECK;
 void grpc_call_free(struct grpc_call *c); /* cancels when not finished; no callback after; NULL is fine */
@@ -85,9 +87,13 @@ void grpc_server_request(struct pg_loop *l, struct pg_h2_stream *s, const struct
                          const struct grpc_handler *handlers, size_t n, void *arg);
 void grpc_stream_set_arg(struct grpc_stream *s, void *arg);
 struct pg_h2 *grpc_stream_session(struct grpc_stream *s);
-/* PG_E_AGAIN: more than the queue cap is unsent (a slow subscriber); nothing was queued. */
+/* PG_E_AGAIN: with this message more than GRPC_STREAM_QUEUE_MAX would be unsent (a slow subscriber); nothing
+ * was queued. One message is always taken when the queue is empty. */
+#define GRPC_STREAM_QUEUE_MAX (64u * 1024 * 1024)
 int grpc_stream_send(struct grpc_stream *s, struct pg_str msg) PG_MUST_CHECK;
 size_t grpc_stream_queued(const struct grpc_stream *s);
+/* Resets the stream; no callback after. For owners that go away first. */
+void grpc_stream_abort(struct grpc_stream *s);
 /* Sends trailers (or trailers-only); on_closed follows from the loop. */
 void grpc_stream_finish(struct grpc_stream *s, int code, const char *text);
 

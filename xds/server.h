@@ -30,10 +30,10 @@ uint64_t xds_view_generation(const struct xds_view *v);
 size_t xds_view_count(const struct xds_view *v, const char *type_url);
 /* Digest over (type, name, version), independent of order: equal views, equal digest. */
 uint64_t xds_view_digest(const struct xds_view *v);
-/* Iterates all resources of a type in name order. */
-void xds_view_each(const struct xds_view *v, const char *type_url,
-                   void (*fn)(void *arg, struct pg_str name, struct pg_str version, struct pg_str bytes),
-                   void *arg);
+/* Iterates all resources of a type in name order. 0, or PG_E_NOMEM when none was told. */
+int xds_view_each(const struct xds_view *v, const char *type_url,
+                  void (*fn)(void *arg, struct pg_str name, struct pg_str version, struct pg_str bytes),
+                  void *arg);
 
 /* --- pure machine of one stream
  * ------------------------------------------------------------------------------- */

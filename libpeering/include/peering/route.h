@@ -44,6 +44,8 @@ enum peering_route_kind {
     PEERING_ROUTE_NONE,        /**< refused; see `error` */
 };
 #define PEERING_AUTHORITY_MAX 300
+#define PEERING_SANS_MAX 4096
+/** Holds pointers into itself: do not copy. */
 typedef struct peering_route {
     enum peering_route_kind kind;
     peering_ip hop_ip; /**< connect here; len 0 with hop_host set: resolve that name first */
@@ -85,6 +87,9 @@ typedef struct peering_inbound {
     uint16_t port; /**< on conn_ip */
     const peering_service *service; /**< for telemetry, or NULL */
     char error[256];
+    bool proxy_header; /**< write a PROXY protocol header first, naming this destination: */
+    peering_ip proxy_ip;
+    uint16_t proxy_port;
 } peering_inbound;
 PEERING_API void peering_inbound_decide(const peering_snapshot *s, const peering_inbound_query *q, peering_inbound *out);
 /** The service of `local` that a connection to `port` belongs to; `host` (from forwarded) wins when it is one of them. NULL: unknown. */

@@ -90,6 +90,10 @@ PEERING_API peering_str peering_workload_subzone(const peering_workload *w);
 PEERING_API enum peering_protocol peering_workload_protocol(const peering_workload *w);
 PEERING_API bool peering_workload_is_healthy(const peering_workload *w);
 PEERING_API bool peering_workload_is_host_network(const peering_workload *w);
+/** Takes HBONE itself (no proxy in between). */
+PEERING_API bool peering_workload_is_native_tunnel(const peering_workload *w);
+/** The application terminates tunnels itself: `*proxy` with a PROXY protocol header, `*port` 0 when it stays as asked. False: none. */
+PEERING_API bool peering_workload_app_tunnel(const peering_workload *w, bool *proxy, uint16_t *port);
 PEERING_API uint32_t peering_workload_capacity(const peering_workload *w);
 PEERING_API size_t peering_workload_ips(const peering_workload *w, const peering_ip **out);
 /** Network gateway text "net/ip:port" or "ns/host:port", empty when none. */

@@ -9,7 +9,6 @@
 
 #define CIPHERS "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256"
 #define GROUPS "X25519:P-256:P-384"
-#define SECURITY_LEVEL 2
 #define PEER_CHAIN_MAX_BYTES 65536 /* of a peer's Certificate message */
 #define TRUST_DOMAINS_MAX 256u
 
@@ -22,7 +21,7 @@ struct own { /* parsed own certificate, or nothing */
  * data. */
 static bool harden(SSL_CTX *ctx, X509_STORE *store)
 {
-    SSL_CTX_set_security_level(ctx, SECURITY_LEVEL);
+    SSL_CTX_set_security_level(ctx, CERT_SECURITY_LEVEL);
     SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
@@ -57,11 +56,11 @@ static int make_contexts(struct cert_creds *c, const struct own *own, STACK_OF(X
                          struct pg_errtext *err)
 {
     static const unsigned char alpn[] = {2, 'h', '2'};
-    X509_STORE *store = cert_ossl_store(roots);
     int r = PG_E_NOMEM;
-    if (store == NULL) {
+    if (cert_ossl_roots(roots, &c->roots) < 0) {
         goto done;
     }
+    X509_STORE *store = c->roots.store[0];
     c->client = SSL_CTX_new(TLS_client_method());
     if (c->client == NULL || !harden(c->client, store) ||
         SSL_CTX_set_alpn_protos(c->client, alpn, sizeof(alpn)) != 0) {
@@ -80,7 +79,6 @@ done:
     if (r < 0) {
         cert_ossl_fail(err, "cannot set up TLS");
     }
-    X509_STORE_free(store);
     return r;
 }
 
@@ -198,6 +196,7 @@ static void destroy(struct cert_creds *c)
 {
     SSL_CTX_free(c->client);
     SSL_CTX_free(c->server);
+    cert_ossl_roots_fini(&c->roots);
     pg_free(c->chain_pem);
     pg_free(c->roots_pem);
     pg_free(c->domains);

@@ -109,41 +109,21 @@ int cert_facts_of(struct pg_str pem, size_t nth, struct cert_facts *out)
     return r;
 }
 
-X509_STORE *cert_ossl_store(STACK_OF(X509) * roots)
-{
-    X509_STORE *s = X509_STORE_new();
-    if (s == NULL || X509_STORE_set_flags(s, X509_V_FLAG_PARTIAL_CHAIN | X509_V_FLAG_TRUSTED_FIRST) != 1) {
-        X509_STORE_free(s);
-        return NULL;
-    }
-    for (int i = 0; i < sk_X509_num(roots); i++) {
-        if (X509_STORE_add_cert(s, sk_X509_value(roots, i)) != 1) { /* a duplicate counts as success */
-            X509_STORE_free(s);
-            return NULL;
-        }
-    }
-    return s;
-}
-
-static int verify(X509 *leaf, STACK_OF(X509) * chain, STACK_OF(X509) * roots, int64_t now_s,
+static int verify(X509 *leaf, STACK_OF(X509) * chain, STACK_OF(X509) * certs, int64_t now_s,
                   struct pg_errtext *err)
 {
     int ok = 0;
-    X509_STORE *store = cert_ossl_store(roots);
+    struct cert_roots roots = {.n = 0};
     X509_STORE_CTX *ctx = X509_STORE_CTX_new();
-    if (store == NULL || ctx == NULL || X509_STORE_CTX_init(ctx, store, leaf, chain) != 1) {
+    if (ctx == NULL || cert_ossl_roots(certs, &roots) < 0 ||
+        X509_STORE_CTX_init(ctx, roots.store[0], leaf, chain) != 1) {
         cert_ossl_fail(err, "out of memory");
     } else {
-        X509_STORE_CTX_set_time(ctx, 0, (time_t)now_s);
-        X509_STORE_CTX_set_depth(ctx, (int)CERT_CHAIN_MAX);
-        ok = X509_verify_cert(ctx) == 1;
-        if (!ok) {
-            cert_ossl_verify_text(ctx, now_s, err);
-        }
+        ok = cert_ossl_verify(ctx, &roots, NULL, now_s, err);
     }
     ERR_clear_error();
     X509_STORE_CTX_free(ctx);
-    X509_STORE_free(store);
+    cert_ossl_roots_fini(&roots);
     return ok;
 }
 

@@ -15,6 +15,7 @@
 #include <openssl/x509v3.h>
 #include <stdatomic.h>
 
+#define CERT_SECURITY_LEVEL 2
 #define CERT_RSA_MIN_BITS 2048
 #define CERT_RSA_MAX_BITS 8192
 #define CERT_SAN_MAX 64u /* names of a serving certificate */
@@ -22,8 +23,20 @@
 struct cert_key {
     EVP_PKEY *pkey;
 };
+/*
+ * Trusted roots. All makefile meshes name their root "O=Istio, CN=Root CA" and their intermediates carry no
+ * issuer key id, so that a bundle of two such roots is ordinary and libssl, which takes the first root of a
+ * fitting name, would choose the wrong one. Hence stores of roots with distinct subjects: the k-th root of a
+ * subject is in store k. Nearly always there is one store. A root need not be self-signed, as with Go and
+ * webpki.
+ */
+struct cert_roots {
+    X509_STORE *store[CERT_ROOTS_MAX];
+    size_t n;
+};
 struct cert_creds {
     atomic_uint refs;
+    struct cert_roots roots;
     SSL_CTX *client;
     SSL_CTX *server; /* NULL without an own certificate */
     char *chain_pem;
@@ -74,14 +87,18 @@ struct cert_expectation { /* owned copy of a struct cert_expect */
 /* 0 with `id` set ("" for a DNS peer), or PG_E_UNTRUSTED with the reason. */
 int cert_ossl_accept(const struct cert_creds *creds, const struct cert_expectation *e, X509 *leaf,
                      char id[CERT_SPIFFE_MAX + 1], struct pg_errtext *err) PG_MUST_CHECK;
-/* The words for a failed chain verification. */
-void cert_ossl_verify_text(X509_STORE_CTX *ctx, int64_t now_s, struct pg_errtext *err);
 /* The words for a TLS alert number. */
 const char *cert_ossl_alert_text(int alert);
 /* Hangs the handshake's callbacks (verification, ALPN) into the contexts; tls_ossl.c. `server` may be NULL.
  */
 void cert_tls_setup(SSL_CTX *client, SSL_CTX *server);
-/* A store that trusts all `roots`, as Go and webpki do: also ones which are not self-signed. */
-X509_STORE *cert_ossl_store(STACK_OF(X509) * roots) PG_MUST_CHECK;
+/* 0 or PG_E_NOMEM. */
+int cert_ossl_roots(STACK_OF(X509) * certs, struct cert_roots *out) PG_MUST_CHECK;
+void cert_ossl_roots_fini(struct cert_roots *r);
+/* Verifies what `ctx` (initialised with roots->store[0]) holds at `now_s` against all stores; `purpose` is
+ * one of libssl's parameter sets ("ssl_client", "ssl_server") or NULL for any. When false, `ctx` has the
+ * error that tells most and `why` its words. */
+bool cert_ossl_verify(X509_STORE_CTX *ctx, const struct cert_roots *roots, const char *purpose, int64_t now_s,
+                      struct pg_errtext *why);
 
 #endif

@@ -227,7 +227,15 @@ static void validity_text(X509 *c, bool expired, int64_t now_s, const char *who,
                now, expired ? "after" : "before", limit, who);
 }
 
-void cert_ossl_verify_text(X509_STORE_CTX *ctx, int64_t now_s, struct pg_errtext *err)
+static bool is_unknown_authority(int e)
+{
+    return e == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT || e == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY ||
+           e == X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE || e == X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT ||
+           e == X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN;
+}
+
+/* The words for a failed chain verification. */
+static void verify_text(X509_STORE_CTX *ctx, int64_t now_s, struct pg_errtext *err)
 {
     char who[96] = "";
     int code = X509_STORE_CTX_get_error(ctx);
@@ -248,21 +256,123 @@ void cert_ossl_verify_text(X509_STORE_CTX *ctx, int64_t now_s, struct pg_errtext
         }
         what = "certificate has expired or is not yet valid";
         break;
-    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
-    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
-    case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
-    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
-    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
-        what = "certificate signed by unknown authority";
-        break;
     case X509_V_ERR_INVALID_PURPOSE:
         what = "certificate specifies an incompatible key usage";
         break;
     default:
-        what = X509_verify_cert_error_string(code);
+        what = is_unknown_authority(code) ? "certificate signed by unknown authority"
+                                          : X509_verify_cert_error_string(code);
         break;
     }
     pg_err_set(err, "tls: failed to verify certificate: x509: %s (\"%s\")", what, who);
+}
+
+int cert_ossl_roots(STACK_OF(X509) * certs, struct cert_roots *out)
+{
+    struct cert_roots r = {.n = 0};
+    for (int i = 0; i < sk_X509_num(certs); i++) {
+        X509 *c = sk_X509_value(certs, i);
+        size_t k = 0;
+        bool again = false;
+        for (int j = 0; j < i; j++) {
+            X509 *before = sk_X509_value(certs, j);
+            again = again || X509_cmp(c, before) == 0;
+            k += X509_NAME_cmp(X509_get_subject_name(c), X509_get_subject_name(before)) == 0;
+        }
+        if (again) {
+            continue;
+        }
+        if (k >= r.n) { /* k <= n: one more store at most */
+            k = r.n;
+            r.store[k] = X509_STORE_new();
+            if (r.store[k] == NULL) {
+                goto fail;
+            }
+            r.n++;
+            (void)X509_STORE_set_flags(r.store[k], X509_V_FLAG_PARTIAL_CHAIN | X509_V_FLAG_TRUSTED_FIRST);
+        }
+        if (X509_STORE_add_cert(r.store[k], c) != 1) {
+            goto fail;
+        }
+    }
+    if (r.n == 0) {
+        goto fail;
+    }
+    *out = r;
+    return 0;
+fail:
+    cert_ossl_roots_fini(&r);
+    ERR_clear_error();
+    return PG_E_NOMEM;
+}
+
+void cert_ossl_roots_fini(struct cert_roots *r)
+{
+    for (size_t i = 0; i < r->n; i++) {
+        X509_STORE_free(r->store[i]);
+    }
+    r->n = 0;
+}
+
+/* Verifies with one store. A root which has the right name and did not sign is just another authority. */
+static int verify_one(X509_STORE_CTX *ctx, int64_t now_s)
+{
+    X509_STORE_CTX_set_time(ctx, 0, (time_t)now_s);
+    if (X509_verify_cert(ctx) == 1) {
+        return X509_V_OK;
+    }
+    int e = X509_STORE_CTX_get_error(ctx);
+    if (e == X509_V_ERR_CERT_SIGNATURE_FAILURE || e == X509_V_OK) {
+        e = e == X509_V_OK ? X509_V_ERR_UNSPECIFIED : X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY;
+        X509_STORE_CTX_set_error(ctx, e);
+    }
+    return e;
+}
+
+/* The same question to another store. X509_V_OK, or the error with its words. */
+static int verify_again(X509_STORE_CTX *first, X509_STORE *store, const char *purpose, int64_t now_s,
+                        struct pg_errtext *why)
+{
+    int e = X509_V_ERR_OUT_OF_MEM;
+    X509_STORE_CTX *ctx = X509_STORE_CTX_new();
+    X509 *leaf = X509_STORE_CTX_get0_cert(first);
+    if (ctx != NULL && X509_STORE_CTX_init(ctx, store, leaf, X509_STORE_CTX_get0_untrusted(first)) == 1 &&
+        (purpose == NULL || X509_STORE_CTX_set_default(ctx, purpose) == 1)) {
+        X509_VERIFY_PARAM_set_auth_level(X509_STORE_CTX_get0_param(ctx), CERT_SECURITY_LEVEL);
+        X509_STORE_CTX_set_depth(ctx, (int)CERT_CHAIN_MAX);
+        e = verify_one(ctx, now_s);
+        if (e != X509_V_OK) {
+            verify_text(ctx, now_s, why);
+        }
+    }
+    X509_STORE_CTX_free(ctx);
+    return e;
+}
+
+bool cert_ossl_verify(X509_STORE_CTX *ctx, const struct cert_roots *roots, const char *purpose, int64_t now_s,
+                      struct pg_errtext *why)
+{
+    struct pg_errtext other = {.text = ""};
+    X509_STORE_CTX_set_depth(ctx, (int)CERT_CHAIN_MAX);
+    int best = verify_one(ctx, now_s);
+    if (best == X509_V_OK) {
+        return true;
+    }
+    verify_text(ctx, now_s, why);
+    for (size_t i = 1; i < roots->n; i++) {
+        int e = verify_again(ctx, roots->store[i], purpose, now_s, &other);
+        if (e == X509_V_OK || (is_unknown_authority(best) && !is_unknown_authority(e))) {
+            best = e;
+            if (e != X509_V_OK && why != NULL) {
+                *why = other;
+            }
+        }
+        if (e == X509_V_OK) {
+            break;
+        }
+    }
+    X509_STORE_CTX_set_error(ctx, best);
+    return best == X509_V_OK;
 }
 
 const char *cert_ossl_alert_text(int alert)

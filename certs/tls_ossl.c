@@ -298,12 +298,8 @@ static int on_verify(X509_STORE_CTX *ctx, void *arg)
         refuse(t, &why);
         return 0;
     }
-    X509_STORE_CTX_set_time(ctx, 0, (time_t)now);
-    if (X509_verify_cert(ctx) != 1) {
-        cert_ossl_verify_text(ctx, now, &why);
-        if (X509_STORE_CTX_get_error(ctx) == X509_V_OK) {
-            X509_STORE_CTX_set_error(ctx, X509_V_ERR_UNSPECIFIED);
-        }
+    if (!cert_ossl_verify(ctx, &t->creds->roots, SSL_is_server(ssl) ? "ssl_client" : "ssl_server", now,
+                          &why)) {
         refuse(t, &why);
         return 0;
     }

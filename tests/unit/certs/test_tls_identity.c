@@ -435,6 +435,65 @@ static void test_trust_domains(void)
     corpus_fini();
 }
 
+/* Roots of one name, as every makefile mesh has them: none is mistaken for another, in any order of the
+ * bundle, and the errors stay the ones operators know. */
+static void test_roots_of_one_name(void)
+{
+    struct corpus_ca *r[3];
+    struct link k;
+    struct pg_sb both;
+    begin();
+    for (size_t i = 0; i < 3; i++) {
+        r[i] = corpus_root("Root CA");
+    }
+    struct cert_creds *own[3];
+    for (size_t i = 0; i < 3; i++) { /* without key ids, as the makefile's intermediates */
+        struct corpus_ca *mid = corpus_intermediate(r[i], "Intermediate CA", NULL);
+        struct corpus_pair p = corpus_issue(mid, &(struct corpus_leaf){.uri = {CLIENT_ID}});
+        own[i] = creds_of(&p, corpus_ca_pem(r[0]), NULL);
+    }
+    pg_sb_init(&both, 65536);
+    pg_sb_str(&both, corpus_ca_pem(r[0]));
+    pg_sb_str(&both, corpus_ca_pem(foreign));
+    pg_sb_str(&both, corpus_ca_pem(r[1]));
+    pg_sb_str(&both, corpus_ca_pem(r[0]));
+    struct corpus_pair sp = corpus_issue(r[0], &(struct corpus_leaf){.uri = {SERVER_ID}});
+    struct corpus_pair old =
+        corpus_issue(r[1], &(struct corpus_leaf){.uri = {CLIENT_ID}, .not_after = CORPUS_NOW - 1});
+    struct corpus_pair server_only =
+        corpus_issue(r[1], &(struct corpus_leaf){.uri = {CLIENT_ID}, .eku = "serverAuth"});
+    struct cert_creds *sc = creds_of(&sp, pg_sb_view(&both), NULL);
+    for (size_t i = 0; i < 3; i++) {
+        link_make(&k, own[i], &mesh, sc, &mesh);
+        CU_ASSERT_EQUAL(pg_transport_status(k.s), i < 2 ? 1 : PG_E_UNTRUSTED);
+        if (i == 2) {
+            char c;
+            CU_ASSERT_PTR_NOT_NULL(
+                strstr(pg_transport_error_text(k.s), "certificate signed by unknown authority"));
+            CU_ASSERT_EQUAL(pg_transport_read(k.c, &c, 1), PG_E_TLS);
+            CU_ASSERT_STRING_EQUAL(pg_transport_error_text(k.c),
+                                   "remote error: tls: unknown certificate authority");
+        }
+        link_end(&k);
+        cert_creds_unref(own[i]);
+    }
+    const struct {
+        const struct corpus_pair *pair;
+        const char *words;
+    } bad[] = {{&old, "expired"}, {&server_only, "incompatible key usage"}};
+    for (size_t i = 0; i < 2; i++) { /* the other store's error is the one to tell */
+        struct cert_creds *c = creds_of(bad[i].pair, corpus_ca_pem(r[0]), NULL);
+        link_make(&k, c, &mesh, sc, &mesh);
+        CU_ASSERT_EQUAL(pg_transport_status(k.s), PG_E_UNTRUSTED);
+        CU_ASSERT_PTR_NOT_NULL(strstr(pg_transport_error_text(k.s), bad[i].words));
+        link_end(&k);
+        cert_creds_unref(c);
+    }
+    cert_creds_unref(sc);
+    pg_sb_fini(&both);
+    corpus_fini();
+}
+
 /* The clock of core/clock.h decides, not the kernel's. */
 static void test_clock(void)
 {
@@ -773,7 +832,7 @@ static void test_sweep(void)
 TEST_MAIN("tls identity", {"SVID corpus", test_corpus}, {"good SVIDs", test_good_svids},
           {"no client certificate", test_no_client_certificate}, {"both ends ours", test_both_ours},
           {"alert beats reset", test_alert_beats_reset}, {"DNS names", test_dns}, {"optional", test_optional},
-          {"trust domains", test_trust_domains}, {"clock", test_clock}, {"truncation", test_truncation},
-          {"ALPN and version", test_alpn_and_version}, {"key update", test_key_update},
-          {"garbage", test_garbage}, {"credentials refused", test_creds_refuse},
-          {"allocation failures", test_sweep})
+          {"trust domains", test_trust_domains}, {"roots of one name", test_roots_of_one_name},
+          {"clock", test_clock}, {"truncation", test_truncation}, {"ALPN and version", test_alpn_and_version},
+          {"key update", test_key_update}, {"garbage", test_garbage},
+          {"credentials refused", test_creds_refuse}, {"allocation failures", test_sweep})

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Service-account tokens without a Kubernetes TokenReview: a JWT is checked against a static JWKS file (RS256, ES256), and
- * `peerctl certs token` makes such tokens. Audience, expiry and not-before are always checked; "none" and HMAC are refused.
+ * Service-account tokens without a Kubernetes TokenReview: a JWT is checked against a static JWKS file
+ * (RS256, ES256), and `peerctl certs token` makes such tokens. Audience, expiry and not-before are always
+ * checked; "none" and HMAC are refused.
  */
 #ifndef ISTHMUS_CERTS_JWT_H
 #define ISTHMUS_CERTS_JWT_H
@@ -28,7 +29,7 @@ int cert_jwt_verify(const struct cert_jwks *j, struct pg_str token, struct pg_st
 /* Makes a signing key: <dir>/issuer-key.pem (0600) and <dir>/jwks.json. PG_E_EXISTS. */
 int cert_issuer_make(const char *dir, struct pg_errtext *err) PG_MUST_CHECK;
 /* Signs a token (ES256) with <dir>/issuer-key.pem for ns/sa, pod optional (NULL). */
-int cert_issuer_token(const char *dir, const char *ns, const char *sa, const char *pod, const char *audience, int64_t now_s,
-                      int64_t ttl_s, struct pg_sb *out, struct pg_errtext *err) PG_MUST_CHECK;
+int cert_issuer_token(const char *dir, const char *ns, const char *sa, const char *pod, const char *audience,
+                      int64_t now_s, int64_t ttl_s, struct pg_sb *out, struct pg_errtext *err) PG_MUST_CHECK;
 
 #endif

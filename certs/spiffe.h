@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * SPIFFE ids of the mesh: spiffe://<trust domain>/ns/<namespace>/sa/<service account>, nothing else.
- * Strict (SPIFFE-ID section 2, X509-SVID section 2): scheme and trust domain lower case, no NUL, control, non-ASCII,
- * percent, query, fragment, port or user info; every segment non-empty, [A-Za-z0-9._-], no "." or "..".
+ * Strict (SPIFFE-ID section 2, X509-SVID section 2): scheme and trust domain lower case, no NUL, control,
+ * non-ASCII, percent, query, fragment, port or user info; every segment non-empty, [A-Za-z0-9._-], no "." or
+ * "..".
  */
 #ifndef ISTHMUS_CERTS_SPIFFE_H
 #define ISTHMUS_CERTS_SPIFFE_H

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * TLS 1.3 as a transport over any transport. The handshake is OpenSSL's; what happens to the records is this module's
- * business (back ends, DESIGN D16), so nobody outside sees an SSL object. ALPN h2 both ways, no session resumption, no 0-RTT,
- * no renegotiation. AES-256-GCM, then AES-128-GCM.
+ * TLS 1.3 as a transport over any transport. The handshake is OpenSSL's; what happens to the records is this
+ * module's business (back ends, DESIGN D16), so nobody outside sees an SSL object. ALPN h2 both ways, no
+ * session resumption, no 0-RTT, no renegotiation. AES-256-GCM, then AES-128-GCM.
  *
- * Who is accepted is decided here, fail closed: the chain must verify, and for SPIFFE peers the leaf must have exactly one URI
- * SAN which parses strictly, no NUL, CA:false, no keyCertSign or cRLSign (X509-SVID sections 2, 4, 5), and its trust domain
- * must be one that is bound to the roots that verified it.
+ * Who is accepted is decided here, fail closed: the chain must verify, and for SPIFFE peers the leaf must
+ * have exactly one URI SAN which parses strictly, no NUL, CA:false, no keyCertSign or cRLSign (X509-SVID
+ * sections 2, 4, 5), and its trust domain must be one that is bound to the roots that verified it.
  */
 #ifndef ISTHMUS_CERTS_TLS_H
 #define ISTHMUS_CERTS_TLS_H
@@ -26,10 +26,11 @@ struct cert_creds_options {
     size_t n_trust_domains;
 };
 /* PG_E_PARSE (what does not parse), PG_E_CONFIG (key does not match, no roots), PG_E_NOMEM. */
-int cert_creds_new(const struct cert_creds_options *o, struct cert_creds **out, struct pg_errtext *err) PG_MUST_CHECK;
+int cert_creds_new(const struct cert_creds_options *o, struct cert_creds **out,
+                   struct pg_errtext *err) PG_MUST_CHECK;
 struct cert_creds *cert_creds_ref(struct cert_creds *c);
-void cert_creds_unref(struct cert_creds *c); /* NULL is fine */
-struct pg_str cert_creds_identity(const struct cert_creds *c); /* own SPIFFE id or empty */
+void cert_creds_unref(struct cert_creds *c);                    /* NULL is fine */
+struct pg_str cert_creds_identity(const struct cert_creds *c);  /* own SPIFFE id or empty */
 struct pg_str cert_creds_chain_pem(const struct cert_creds *c); /* public parts only; for dumps */
 struct pg_str cert_creds_roots_pem(const struct cert_creds *c);
 int64_t cert_creds_not_before(const struct cert_creds *c); /* of the leaf, epoch seconds */
@@ -48,17 +49,18 @@ struct cert_expect {
 };
 #define CERT_EXPECT_NAMES_MAX 4096u
 
-/* Both take `lower` over on success (also when it is not established yet) and hold a reference to `creds`. status() is 1 when
- * the handshake is done and the peer is accepted. Failure texts follow Go's and ztunnel's words where operators know them, e.g.
- * "remote error: tls: unknown certificate authority", "identity verification error: peer did not present the expected SAN
- * (a, b), got c", "identity verification error: peer did not present the expected trustdomain (x), got y".
- * The handshake has no time limit of its own: the owner closes. */
-int cert_tls_client(struct pg_loop *l, struct pg_transport *lower, struct cert_creds *creds, const struct cert_expect *expect,
-                    struct pg_transport **out) PG_MUST_CHECK;
-int cert_tls_server(struct pg_loop *l, struct pg_transport *lower, struct cert_creds *creds, const struct cert_expect *expect,
-                    struct pg_transport **out) PG_MUST_CHECK;
-/* Of an established TLS transport made here: peer's SPIFFE id (empty: anonymous or DNS peer), and its leaf's end. Lives as
- * long as the transport. */
+/* Both take `lower` over on success (also when it is not established yet) and hold a reference to `creds`.
+ * status() is 1 when the handshake is done and the peer is accepted. Failure texts follow Go's and ztunnel's
+ * words where operators know them, e.g. "remote error: tls: unknown certificate authority", "identity
+ * verification error: peer did not present the expected SAN (a, b), got c", "identity verification error:
+ * peer did not present the expected trustdomain (x), got y". The handshake has no time limit of its own: the
+ * owner closes. */
+int cert_tls_client(struct pg_loop *l, struct pg_transport *lower, struct cert_creds *creds,
+                    const struct cert_expect *expect, struct pg_transport **out) PG_MUST_CHECK;
+int cert_tls_server(struct pg_loop *l, struct pg_transport *lower, struct cert_creds *creds,
+                    const struct cert_expect *expect, struct pg_transport **out) PG_MUST_CHECK;
+/* Of an established TLS transport made here: peer's SPIFFE id (empty: anonymous or DNS peer), and its leaf's
+ * end. Lives as long as the transport. */
 struct pg_str cert_tls_peer_id(struct pg_transport *tls);
 int64_t cert_tls_peer_not_after(struct pg_transport *tls);
 struct pg_transport *cert_tls_lower(struct pg_transport *tls); /* borrowed: to ask the socket's addresses */

@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The tunnel's copy loop. Invariants: at most PG_RELAY_BUFFER bytes wait per direction, in memory that exists
- * only while they wait; nothing is read while some wait, so back-pressure reaches the sender; credit goes
- * back when the other side took the bytes; an end of stream is passed on after the bytes before it, and an
- * error on one side resets the other, so a reset never looks like a clean end. Loop thread.
+ * only while they wait, or, for bulk between sockets, PG_RELAY_PIPE in a pipe that exists only while it
+ * lasts; nothing is read while some wait, so back-pressure reaches the sender; credit goes back when the
+ * other side took the bytes; an end of stream is passed on after the bytes before it, and an error on one
+ * side resets the other, so a reset never looks like a clean end. Loop thread.
  */
 #include "net/transport.h"
 
 #include "core/mem.h"
 
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
-#define TURN_BUDGET                                                                                          \
-    (256u * 1024u)       /* bytes per callback and direction, so that one tunnel cannot starve others */
-#define SMALL_READ 8192u /* a read this short most likely emptied the source */
+/* Bytes per callback and direction, so that one tunnel cannot starve others. */
+#define TURN_BUDGET (256u * 1024u)
+/* A read this short most likely emptied the source. */
+#define SMALL_READ 8192u
 #define LINGER_POLL_MS 10u
 #define LINGER_MAX_MS 30000u
 
@@ -25,7 +29,11 @@ struct flow {
     unsigned char *rest; /* bytes the destination did not take yet */
     uint32_t start;
     uint32_t end;
+    uint32_t piped; /* bytes waiting in the pipe; never together with `rest` */
+    int pipe[2];    /* only while `splicing` */
     uint64_t moved;
+    bool splicing;
+    bool no_splice;
     bool eof;  /* source ended */
     bool done; /* and the destination was told */
 };
@@ -47,6 +55,11 @@ struct pg_relay {
     bool cut; /* both sides get a reset */
 };
 
+static bool waits(const struct flow *f)
+{
+    return f->rest != NULL || f->piped > 0;
+}
+
 static void drop_rest(struct flow *f)
 {
     pg_free(f->rest);
@@ -55,11 +68,38 @@ static void drop_rest(struct flow *f)
     f->end = 0;
 }
 
+/* Bulk is worth a pipe; without one (descriptors are scarce) copying goes on. */
+static void splice_begin(struct pg_relay *r, int from)
+{
+    struct flow *f = &r->flow[from];
+    if (f->splicing || f->no_splice || r->side[from]->ops->read_to_pipe == NULL ||
+        r->side[!from]->ops->write_from_pipe == NULL) {
+        return;
+    }
+    f->splicing = pipe2(f->pipe, O_CLOEXEC | O_NONBLOCK) == 0;
+    f->no_splice = !f->splicing;
+    if (f->splicing) {
+        /* refused beyond the user's share of pipe memory: a pipe of the usual size still pays */
+        (void)fcntl(f->pipe[0], F_SETPIPE_SZ, (int)PG_RELAY_PIPE);
+    }
+}
+
+static void splice_end(struct flow *f)
+{
+    if (f->splicing) {
+        close(f->pipe[0]);
+        close(f->pipe[1]);
+    }
+    f->splicing = false;
+    f->piped = 0;
+}
+
 static void finish(struct pg_relay *r)
 {
     r->state = RELAY_FINISHING;
     for (int i = 0; i < 2; i++) {
         drop_rest(&r->flow[i]);
+        splice_end(&r->flow[i]);
         pg_transport_want(r->side[i], 0);
     }
     pg_loop_defer(r->loop, &r->finish);
@@ -159,10 +199,33 @@ static ssize_t offer(struct pg_relay *r, int from, const void *p, size_t n)
     return w;
 }
 
+static bool flush_pipe(struct pg_relay *r, int from)
+{
+    struct flow *f = &r->flow[from];
+    struct pg_transport *to = r->side[!from];
+    while (f->piped > 0) {
+        ssize_t w = to->ops->write_from_pipe(to, f->pipe[0], f->piped);
+        if (w == PG_E_AGAIN) {
+            return false;
+        }
+        if (w < 0) {
+            fail(r, (int)w, !from, true);
+            return false;
+        }
+        f->piped -= (uint32_t)w;
+        f->moved += (uint64_t)w;
+        pg_transport_consumed(r->side[from], (size_t)w);
+    }
+    return true;
+}
+
 /* Sends what waits. True when nothing waits any more; false when pushed back or failed. */
 static bool flush_rest(struct pg_relay *r, int from)
 {
     struct flow *f = &r->flow[from];
+    if (f->piped > 0) {
+        return flush_pipe(r, from);
+    }
     ssize_t w = offer(r, from, f->rest + f->start, f->end - f->start);
     if (w < 0) {
         fail(r, (int)w, !from, true);
@@ -199,21 +262,48 @@ static void pass_end(struct pg_relay *r, int from)
     r->flow[from].done = true;
 }
 
-/* Moves one piece; false when this direction has to wait, ended or failed. `*budget` sinks by what was moved.
- */
-static bool move_piece(struct pg_relay *r, int from, size_t *budget)
+/* What a read returned besides bytes: nothing now, an error, the end. True when there are bytes. */
+static bool got_bytes(struct pg_relay *r, int from, ssize_t n)
 {
-    ssize_t n = pg_transport_read(r->side[from], scratch, sizeof(scratch));
-    if (n == PG_E_AGAIN) {
-        return false;
-    }
-    if (n < 0) {
-        fail(r, (int)n, from, false);
-        return false;
-    }
     if (n == 0) {
         r->flow[from].eof = true;
         pass_end(r, from);
+    } else if (n < 0 && n != PG_E_AGAIN) {
+        fail(r, (int)n, from, false);
+    }
+    return n > 0;
+}
+
+/* Takes `n` off the budget; true while some is left. */
+static bool spend(size_t *budget, ssize_t n)
+{
+    *budget -= (size_t)n < *budget ? (size_t)n : *budget;
+    return *budget > 0;
+}
+
+static bool splice_piece(struct pg_relay *r, int from, size_t *budget)
+{
+    struct flow *f = &r->flow[from];
+    struct pg_transport *src = r->side[from];
+    ssize_t n = src->ops->read_to_pipe(src, f->pipe[1], PG_RELAY_PIPE);
+    if (n == PG_E_UNSUPPORTED) {
+        splice_end(f);
+        f->no_splice = true;
+        return true;
+    }
+    if (!got_bytes(r, from, n)) {
+        return false;
+    }
+    f->piped = (uint32_t)n;
+    return flush_pipe(r, from) && spend(budget, n);
+}
+
+/* Moves one piece; false when this direction has to wait, ended or failed. `*budget` sinks by what was moved.
+ */
+static bool copy_piece(struct pg_relay *r, int from, size_t *budget)
+{
+    ssize_t n = pg_transport_read(r->side[from], scratch, sizeof(scratch));
+    if (!got_bytes(r, from, n)) {
         return false;
     }
     ssize_t w = offer(r, from, scratch, (size_t)n);
@@ -225,21 +315,23 @@ static bool move_piece(struct pg_relay *r, int from, size_t *budget)
         (void)keep_rest(r, from, scratch + w, (size_t)(n - w));
         return false;
     }
-    *budget -= (size_t)n < *budget ? (size_t)n : *budget;
-    return (size_t)n >= SMALL_READ && *budget > 0;
+    if ((size_t)n == sizeof(scratch)) {
+        splice_begin(r, from);
+    }
+    return spend(budget, n) && (size_t)n >= SMALL_READ;
 }
 
 static void pump(struct pg_relay *r, int from)
 {
     struct flow *f = &r->flow[from];
     size_t budget = TURN_BUDGET;
-    if (f->rest != NULL && !flush_rest(r, from)) {
+    if ((waits(f) && !flush_rest(r, from)) || f->eof) {
         return;
     }
-    if (f->eof) {
-        return;
+    while ((f->splicing ? splice_piece : copy_piece)(r, from, &budget)) {
     }
-    while (move_piece(r, from, &budget)) {
+    if (f->splicing && f->piped == 0 && TURN_BUDGET - budget < SMALL_READ) {
+        splice_end(f); /* bulk is over */
     }
 }
 
@@ -250,10 +342,10 @@ static void on_ready(struct pg_transport *t, unsigned rw, void *arg)
     if (r->state != RELAY_RUNNING) {
         return;
     }
-    if ((rw & PG_READ) != 0 && r->flow[side].rest == NULL && !r->flow[side].eof) {
+    if ((rw & PG_READ) != 0 && !waits(&r->flow[side]) && !r->flow[side].eof) {
         pump(r, side);
     }
-    if (r->state == RELAY_RUNNING && (rw & PG_WRITE) != 0 && r->flow[!side].rest != NULL) {
+    if (r->state == RELAY_RUNNING && (rw & PG_WRITE) != 0 && waits(&r->flow[!side])) {
         pump(r, !side);
     }
     if (r->state != RELAY_RUNNING) {
@@ -264,8 +356,8 @@ static void on_ready(struct pg_transport *t, unsigned rw, void *arg)
         return;
     }
     for (int i = 0; i < 2; i++) {
-        bool reading = !r->flow[i].eof && r->flow[i].rest == NULL;
-        bool writing = r->flow[!i].rest != NULL;
+        bool reading = !r->flow[i].eof && !waits(&r->flow[i]);
+        bool writing = waits(&r->flow[!i]);
         pg_transport_want(r->side[i], (reading ? PG_READ : 0) | (writing ? PG_WRITE : 0));
     }
 }

@@ -208,6 +208,55 @@ static ssize_t sock_writev(struct pg_transport *t, const struct iovec *iov, int 
     }
 }
 
+static ssize_t sock_read_to_pipe(struct pg_transport *t, int pipe_fd, size_t len)
+{
+    struct sock *s = sock_of(t);
+    if (s->err != 0) {
+        return s->err;
+    }
+    if (s->connecting) {
+        return PG_E_AGAIN;
+    }
+    for (;;) {
+        ssize_t n = splice(s->fd, NULL, pipe_fd, NULL, len, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+        if (n >= 0) {
+            return n;
+        }
+        if (errno == EINVAL) {
+            return PG_E_UNSUPPORTED;
+        }
+        if (errno != EINTR) {
+            return errno == EAGAIN ? PG_E_AGAIN : fail(s, pg_err_from_errno(errno));
+        }
+    }
+}
+
+static ssize_t sock_write_from_pipe(struct pg_transport *t, int pipe_fd, size_t len)
+{
+    struct sock *s = sock_of(t);
+    if (s->err != 0) {
+        return s->err;
+    }
+    if (s->connecting) {
+        return PG_E_AGAIN;
+    }
+    if (s->shut) {
+        return PG_E_CLOSED;
+    }
+    for (;;) {
+        ssize_t w = splice(pipe_fd, NULL, s->fd, NULL, len, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+        if (w > 0) {
+            return w;
+        }
+        if (w == 0 || errno == EAGAIN) {
+            return PG_E_AGAIN;
+        }
+        if (errno != EINTR) {
+            return fail(s, errno == EPIPE ? PG_E_RESET : pg_err_from_errno(errno));
+        }
+    }
+}
+
 static int sock_shutdown(struct pg_transport *t)
 {
     struct sock *s = sock_of(t);
@@ -268,6 +317,8 @@ static const struct pg_transport_ops tcp_ops = {
     .close = sock_close,
     .status = sock_status,
     .error_text = sock_error_text,
+    .read_to_pipe = sock_read_to_pipe,
+    .write_from_pipe = sock_write_from_pipe,
 };
 static const struct pg_transport_ops unix_ops = {
     .name = "unix",

@@ -47,6 +47,10 @@ struct pg_transport_ops {
     const char *(*error_text)(struct pg_transport *t);
     /* Optional: bytes accepted by writev and not yet handed to the kernel or peer, all layers down. */
     size_t (*pending)(struct pg_transport *t);
+    /* Optional pair, sockets only: like read and writev of up to `len` bytes, into or out of a pipe, inside
+     * the kernel. PG_E_UNSUPPORTED: not with this one, nothing happened, use read and writev. */
+    ssize_t (*read_to_pipe)(struct pg_transport *t, int pipe_fd, size_t len);
+    ssize_t (*write_from_pipe)(struct pg_transport *t, int pipe_fd, size_t len);
 };
 struct pg_transport {
     const struct pg_transport_ops *ops;
@@ -105,8 +109,9 @@ int pg_chaos_new(struct pg_loop *l, struct pg_transport *lower, const struct pg_
 
 /* Copies both ways between two established transports until both directions ended, half-close by half-close,
  * with one bounded buffer a direction (allocated only while bytes are in flight): D4. Reads only when the
- * other side has room. Takes both transports over and closes them. `on_done` is called once, from the loop;
- * the relay frees itself after it returns. */
+ * other side has room. Bulk between two sockets is spliced and never enters this process. Takes both
+ * transports over and closes them. `on_done` is called once, from the loop; the relay frees itself after it
+ * returns. */
 struct pg_relay;
 struct pg_relay_result {
     uint64_t a_to_b; /* bytes delivered to b's writev */
@@ -117,6 +122,7 @@ struct pg_relay_result {
     const char *text; /* valid during the callback; "" when none */
 };
 #define PG_RELAY_BUFFER 65536u
+#define PG_RELAY_PIPE 262144u /* kernel memory per direction while spliced */
 int pg_relay_start(struct pg_loop *l, struct pg_transport *a, struct pg_transport *b,
                    void (*on_done)(const struct pg_relay_result *r, void *arg), void *arg,
                    struct pg_relay **out) PG_MUST_CHECK;

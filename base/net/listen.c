@@ -23,9 +23,7 @@ struct pg_listener {
     struct pg_defer dead;
     void (*on_accept)(struct pg_transport *t, const struct pg_addr *from, void *arg);
     void *arg;
-    struct pg_listen_options o;
-    char *congestion; /* own copy of o.sock.congestion */
-    char *path;       /* Unix socket to remove */
+    char *path; /* Unix socket to remove */
     struct pg_addr addr;
     int fd;
     bool freed;
@@ -41,8 +39,7 @@ static void hand_over(struct pg_listener *l, int fd, const struct sockaddr_stora
 {
     struct pg_addr from = {0};
     struct pg_transport *t = NULL;
-    if (l->path == NULL && (pg_addr_from_sockaddr((const struct sockaddr *)ss, &from) < 0 ||
-                            pg_sock_apply(fd, &l->o.sock, true, NULL) < 0)) {
+    if (l->path == NULL && pg_addr_from_sockaddr((const struct sockaddr *)ss, &from) < 0) {
         close(fd);
         return;
     }
@@ -80,14 +77,12 @@ static void on_io(void *arg, unsigned rw)
 static void release(struct pg_defer *d)
 {
     struct pg_listener *l = PG_CONTAINER_OF(d, struct pg_listener, dead);
-    pg_free(l->congestion);
     pg_free(l->path);
     pg_free(l);
 }
 
 /* Takes `fd` over on success. */
-static int listener_new(struct pg_loop *loop, int fd, const struct pg_listen_options *o, const char *path,
-                        struct pg_listener **out)
+static int listener_new(struct pg_loop *loop, int fd, const char *path, struct pg_listener **out)
 {
     int r = PG_E_NOMEM;
     struct pg_listener *l = pg_calloc(1, sizeof(*l));
@@ -97,16 +92,6 @@ static int listener_new(struct pg_loop *loop, int fd, const struct pg_listen_opt
     l->loop = loop;
     l->fd = fd;
     l->dead.cb = release;
-    if (o != NULL) {
-        l->o = *o;
-    }
-    if (l->o.sock.congestion != NULL) {
-        l->congestion = pg_strdup(l->o.sock.congestion);
-        l->o.sock.congestion = l->congestion;
-        if (l->congestion == NULL) {
-            goto failed;
-        }
-    }
     if (path != NULL) {
         l->path = pg_strdup(path);
         if (l->path == NULL) {
@@ -142,14 +127,17 @@ static int tcp_socket(const struct pg_addr *at, const struct pg_listen_options *
         return r;
     }
     (void)pg_sock_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    /* accepted sockets inherit all of these, so a connection costs no further system call */
+    r = pg_sock_apply(fd, o != NULL ? &o->sock : NULL, true, err);
     if (v6) {
         (void)pg_sock_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
     }
     if (o != NULL && o->transparent) {
         pg_sock_set_transparent(fd, v6);
     }
-    if (o != NULL && o->reuse_port) {
+    if (r == 0 && o != NULL && o->reuse_port) {
         r = pg_sock_set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+        pg_err_set(err, "%s", pg_err_str(r));
     }
     if (r == 0 && bind(fd, (struct sockaddr *)&ss, len) < 0) {
         r = errno == EADDRINUSE ? PG_E_EXISTS : pg_err_from_errno(errno);
@@ -178,7 +166,7 @@ int pg_tcp_listen(struct pg_loop *l, const struct pg_addr *at, const struct pg_l
     int fd = tcp_socket(at, o, &why);
     int r = fd;
     if (fd >= 0) {
-        r = listener_new(l, fd, o, NULL, &made);
+        r = listener_new(l, fd, NULL, &made);
         if (r == 0 && (getsockname(fd, (struct sockaddr *)&ss, &len) < 0 ||
                        pg_addr_from_sockaddr((struct sockaddr *)&ss, &made->addr) < 0)) {
             made->addr = *at;
@@ -247,7 +235,7 @@ int pg_unix_listen(struct pg_loop *l, const char *path,
         r = pg_err_from_errno(errno);
         goto done;
     }
-    r = listener_new(l, fd, NULL, path, &made);
+    r = listener_new(l, fd, path, &made);
 done:
     if (r < 0) {
         pg_err_set(err, "cannot listen on %s: %s", path, r == PG_E_EXISTS ? "already in use" : pg_err_str(r));

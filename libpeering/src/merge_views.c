@@ -7,7 +7,9 @@
 
 #include "core/log.h"
 
-/* Notes that a resource belongs to the view; false when it cannot. */
+/* Notes that a resource belongs to the view; false when it cannot, or when the name was set in this run
+ * already: two peers behind one gateway address, say. The first in order stays, or the view would flap
+ * between the two with every run. */
 static bool note(struct merge *m, struct view_writer *w, const char *type, struct pg_str name)
 {
     size_t type_len = strlen(type);
@@ -20,6 +22,9 @@ static bool note(struct merge *m, struct view_writer *w, const char *type, struc
     key[type_len] = '\n';
     if (name.len > 0) {
         memcpy(key + type_len + 1, name.p, name.len);
+    }
+    if (pg_map_get(&w->seen, pg_str_n(key, type_len + 1 + name.len)) != NULL) {
+        return false;
     }
     int r = pg_map_set(&w->seen, pg_str_n(key, type_len + 1 + name.len), key, NULL);
     if (r < 0) {
@@ -42,18 +47,15 @@ static void put(struct merge *m, struct view_writer *w, const char *type, struct
     }
 }
 
-/* A resource over the size of one is left out and counted: it may be a peer's doing and must not stop the
- * rest. False: not to be put. */
+/* A resource that cannot be written (over the size of one) is left out and counted: it may be a peer's doing
+ * and must not stop the rest. False: not to be put. */
 static bool encoded(struct merge *m, int r, struct pg_str name)
 {
-    if (r == PG_E_LIMIT) {
-        m->problems++;
-        PG_LOG(PG_LOG_ERROR, "merge", "resource larger than XDS_RESOURCE_MAX left out",
-               PG_F_STR("resource", name));
-    } else if (r < 0) {
-        pg_err_set(m->err, "%.*s: cannot be encoded: %s", (int)(name.len > 120 ? 120 : name.len),
-                   name.p ? name.p : "", pg_err_str(r));
+    if (r == PG_E_NOMEM) {
         merge_fail(m, r);
+    } else if (r < 0) {
+        m->problems++;
+        PG_LOG(PG_LOG_ERROR, "merge", "resource left out", PG_F_STR("resource", name), PG_F_ERR("error", r));
     }
     return r >= 0;
 }
@@ -143,7 +145,10 @@ void writer_finish(struct merge *m, struct view_writer *w, const char *const *ty
 {
     for (size_t i = 0; i < n && m->code == 0; i++) {
         struct sweep s = {.m = m, .w = w, .type = types[i]};
-        xds_view_each(w->view, types[i], sweep_one, &s);
+        int r = xds_view_each(w->view, types[i], sweep_one, &s);
+        if (r < 0) {
+            merge_fail(m, r);
+        }
         for (size_t k = 0; k < s.n && m->code == 0; k++) {
             (void)xds_view_del(w->view, types[i], s.gone[k]);
         }

@@ -10,8 +10,8 @@
 #include "xds/codec.h"
 #include "xds/grpc.h"
 
-#define XDS_STREAM_QUEUE_MAX                                                                                 \
-    (64u * 1024 * 1024)              /* unsent bytes per subscriber before it waits for a resync */
+/* A subscriber gets its next response when the last one has left our queue: at most one waits. */
+#define XDS_RESPONSE_MAX XDS_MESSAGE_MAX_CLIENT
 #define XDS_STREAM_NAMES_MAX 200000u /* named subscriptions and versions per stream and type */
 
 /* --- views
@@ -38,7 +38,8 @@ int xds_view_each(const struct xds_view *v, const char *type_url,
 /* --- pure machine of one stream
  * ------------------------------------------------------------------------------- */
 struct adss;
-/* `types`: what this client may ask for (others: error status). The node of the first request is kept. */
+/* `v` may be NULL until adss_set_view. The node of the first request is kept. A type the view has nothing of
+ * gets an empty reply. */
 int adss_new(struct xds_view *v, struct adss **out) PG_MUST_CHECK;
 void adss_free(struct adss *a);
 struct adss_event {
@@ -83,8 +84,8 @@ struct xds_server_callbacks {
      */
     int (*authenticate)(void *arg, const struct pg_h2_head *md, struct pg_str peer_id, struct pg_sb *out,
                         struct pg_errtext *err);
-    /* CreateCertificate: answers through xds_csr_reply now or later from the loop. Caller already
-     * authenticated. */
+    /* CreateCertificate: must answer through xds_csr_reply before it returns. Caller already authenticated.
+     */
     void (*on_csr)(void *arg, const struct xds_csr_request *req, struct pg_str caller, struct grpc_stream *s);
 };
 int xds_server_new(struct pg_loop *l, const struct xds_server_callbacks *cb, void *arg,
@@ -93,9 +94,12 @@ void xds_server_free(struct xds_server *s); /* ends all connections */
 /* Takes an established or establishing TLS transport over; connections are capped at
  * `XDS_SERVER_CONNECTIONS_MAX`. `from` is text. */
 #define XDS_SERVER_CONNECTIONS_MAX 4096u
+#define XDS_SERVER_STREAMS_MAX 8192u /* open calls of all connections */
+#define XDS_SERVER_IDLE_MS 60000u    /* a connection without call, or a stream without first request */
 int xds_server_accept(struct xds_server *s, struct pg_transport *tls,
                       const struct pg_addr *from) PG_MUST_CHECK;
-void xds_server_drain(struct xds_server *s); /* GOAWAY on all */
+/* GOAWAY on all connections, and every ADS stream ends with Unavailable so that clients move on. */
+void xds_server_drain(struct xds_server *s);
 /* Call after xds_view_commit (views do it through the server's own hook when made known): pushes what is due.
  */
 void xds_server_kick(struct xds_server *s);

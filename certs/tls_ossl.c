@@ -189,8 +189,7 @@ static ssize_t read_lower(struct tls *t, void *p, size_t cap)
         return 0;
     }
     if (t->fills >= (scratch.owner == t ? FILLS_MAX : DIRECT_MAX)) {
-        t->more = true; /* goes on in the next turn */
-        return PG_E_AGAIN;
+        return PG_E_AGAIN; /* the layer below is still readable and will say so in the next turn */
     }
     t->fills++;
     ssize_t n = pg_transport_read(t->lower, p, cap);
@@ -391,7 +390,7 @@ static void update(struct tls *t)
         t->lower_want = w;
         pg_transport_want(t->lower, w);
     }
-    if (condition(t) != 0 || (!t->done && t->err == 0 && t->more)) {
+    if (condition(t) != 0) {
         pg_loop_defer(t->loop, &t->turn);
     }
 }
@@ -494,7 +493,6 @@ static void handshake_done(struct tls *t)
 
 static void handshake(struct tls *t)
 {
-    t->more = false;
     use_scratch(t, 0);
     ERR_clear_error();
     int r = SSL_do_handshake(t->ssl);

@@ -152,7 +152,7 @@ struct corpus_pair corpus_issue(struct corpus_ca *ca, const struct corpus_leaf *
 {
     struct corpus_pair pair;
     EVP_PKEY *key = l->rsa ? the_rsa_key() : EVP_EC_gen("P-256");
-    X509 *c = blank(NULL, key, l->not_before != 0 ? l->not_before : CORPUS_NOW - 3600,
+    X509 *c = blank(l->cn, key, l->not_before != 0 ? l->not_before : CORPUS_NOW - 3600,
                     l->not_after != 0 ? l->not_after : CORPUS_NOW + 86400);
     X509_set_issuer_name(c, X509_get_subject_name(ca->cert));
     ext(c, ca->cert, NID_key_usage,

@@ -14,6 +14,7 @@ struct corpus_ca;
 struct corpus_leaf {
     const char *uri[2]; /* NULL: not there */
     size_t uri_len[2];  /* 0: strlen */
+    const char *cn;     /* of the subject; NULL: empty subject */
     const char *dns;
     const char *key_usage; /* OpenSSL syntax; NULL: critical,digitalSignature,keyEncipherment */
     const char *eku;       /* NULL: both; "": none */

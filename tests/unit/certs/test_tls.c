@@ -103,5 +103,148 @@ static void test_tls_in_tls(void)
     suite((struct recipe){.cap = 20000, .twice = true});
 }
 
+/* ---- readiness that only this layer knows of ---- */
+
+struct eater { /* reads `bite` bytes a call */
+    size_t bite, got;
+    unsigned calls, most;
+    bool sized; /* every read got all it asked for */
+};
+
+static void on_eater(struct pg_transport *t, unsigned rw, void *arg)
+{
+    struct eater *e = arg;
+    char buf[4096];
+    (void)rw;
+    e->calls++;
+    ssize_t n = pg_transport_read(t, buf, e->bite);
+    e->sized = e->sized && n == (ssize_t)e->bite;
+    e->got += n > 0 ? (size_t)n : 0;
+}
+
+static void eater_begin(struct pg_loop **l, struct pg_transport **a, struct pg_transport **b, struct eater *e,
+                        size_t bite)
+{
+    struct recipe r = {.cap = 200000};
+    setup();
+    *e = (struct eater){.bite = bite, .sized = true};
+    CU_ASSERT_EQUAL_FATAL(pg_loop_new(l), 0);
+    CU_ASSERT_EQUAL_FATAL(make_tls(*l, a, b, &r), 0);
+    CU_ASSERT_TRUE(pg_loop_sim_settle(*l, 100));
+    CU_ASSERT_EQUAL(pg_transport_status(*b), 1);
+    pg_transport_set_owner(*b, on_eater, e);
+}
+
+static void eater_end(struct pg_loop *l, struct pg_transport *a, struct pg_transport *b)
+{
+    pg_transport_close(a);
+    pg_transport_close(b);
+    pg_loop_free(l);
+    teardown();
+}
+
+/* All ciphertext has left the layer below with the first read: the rest must be announced from here, once a
+ * turn. */
+static void test_small_bites(void)
+{
+    static char data[60000];
+    struct pg_loop *l;
+    struct pg_transport *a;
+    struct pg_transport *b;
+    struct eater e;
+    eater_begin(&l, &a, &b, &e, 1000);
+    CU_ASSERT_EQUAL(pg_transport_write(a, data, sizeof(data)), (ssize_t)sizeof(data));
+    (void)pg_loop_sim_settle(l, 10);
+    pg_transport_want(b, PG_READ);
+    for (int i = 0; i < 400 && e.got < sizeof(data); i++) {
+        unsigned before = e.calls;
+        pg_loop_turn(l, false);
+        CU_ASSERT_TRUE(e.calls - before <= 1);
+    }
+    CU_ASSERT_EQUAL(e.got, sizeof(data));
+    CU_ASSERT_TRUE(e.sized);
+    CU_ASSERT_TRUE(pg_loop_sim_settle(l, 10)); /* and then it is quiet */
+    eater_end(l, a, b);
+}
+
+/* Buffered bytes are told in the same turn in which new ones arrive below: still one call. */
+static void test_once_a_turn(void)
+{
+    static char data[100];
+    struct pg_loop *l;
+    struct pg_transport *a;
+    struct pg_transport *b;
+    struct eater e;
+    eater_begin(&l, &a, &b, &e, 40);
+    CU_ASSERT_EQUAL(pg_transport_write(a, data, 100), 100);
+    (void)pg_loop_sim_settle(l, 10);
+    pg_transport_want(b, PG_READ);
+    for (int i = 0; i < 10 && e.calls == 0; i++) {
+        pg_loop_turn(l, false);
+    }
+    CU_ASSERT_EQUAL(e.got, 40);
+    pg_transport_want(b, 0);
+    pg_loop_turn(l, false);
+    e.bite = 60;
+    pg_transport_want(b, PG_READ);
+    CU_ASSERT_EQUAL(pg_transport_write(a, data, 60), 60);
+    e.calls = 0;
+    pg_loop_turn(l, false);
+    CU_ASSERT_EQUAL(e.calls, 1);
+    CU_ASSERT_EQUAL(e.got, 100);
+    for (int i = 0; i < 4 && e.got < 160; i++) {
+        unsigned before = e.calls;
+        pg_loop_turn(l, false);
+        CU_ASSERT_TRUE(e.calls - before <= 1);
+    }
+    CU_ASSERT_EQUAL(e.got, 160);
+    eater_end(l, a, b);
+}
+
+/* A client's first data in one piece with the end of its handshake. */
+static void test_early_bird(void)
+{
+    struct pg_loop *l = NULL;
+    struct pg_transport *near = NULL;
+    struct pg_transport *s = NULL;
+    struct eater e = {.bite = 5, .sized = true};
+    struct pg_sb out;
+    char buf[8192];
+    setup();
+    struct corpus_ca *root = corpus_root("second");
+    struct corpus_pair own = corpus_issue(root, &(struct corpus_leaf){.uri = {"spiffe://td/ns/a/sa/b"}});
+    struct cert_creds_options o = {
+        .chain_pem = own.chain, .key_pem = own.key, .roots_pem = corpus_ca_pem(root)};
+    cert_creds_unref(creds);
+    CU_ASSERT_EQUAL_FATAL(cert_creds_new(&o, &creds, NULL), 0);
+    struct corpus_peer *p = corpus_peer_new(false, &own, corpus_ca_pem(root), "\x02h2", 3, 0);
+    pg_sb_init(&out, 1u << 20);
+    CU_ASSERT_EQUAL_FATAL(pg_loop_new(&l), 0);
+    CU_ASSERT_EQUAL_FATAL(pg_mem_pair(l, 65536, &near, &s), 0);
+    CU_ASSERT_EQUAL_FATAL(cert_tls_server(l, s, creds, &mesh, &s), 0);
+    pg_transport_set_owner(s, on_eater, &e);
+    pg_transport_want(s, PG_READ);
+    CU_ASSERT_EQUAL(corpus_peer_step(p, NULL, 0, &out), 0);
+    CU_ASSERT_EQUAL(pg_transport_write(near, out.p, out.len), (ssize_t)out.len);
+    pg_sb_reset(&out);
+    CU_ASSERT_TRUE(pg_loop_sim_settle(l, 100));
+    ssize_t n = pg_transport_read(near, buf, sizeof(buf));
+    CU_ASSERT_TRUE(n > 0);
+    CU_ASSERT_EQUAL(corpus_peer_step(p, buf, n > 0 ? (size_t)n : 0, &out), 1);
+    CU_ASSERT_EQUAL(corpus_peer_write(p, "early", 5, &out), 5);
+    CU_ASSERT_EQUAL(pg_transport_write(near, out.p, out.len), (ssize_t)out.len);
+    CU_ASSERT_TRUE(pg_loop_sim_settle(l, 100));
+    CU_ASSERT_EQUAL(pg_transport_status(s), 1);
+    CU_ASSERT_EQUAL(e.got, 5);
+    pg_transport_close(s);
+    pg_transport_close(near);
+    pg_loop_free(l);
+    corpus_peer_free(p);
+    pg_sb_fini(&out);
+    teardown();
+}
+
 TEST_MAIN("tls", {"over memory", test_mem}, {"over a narrow memory pair", test_mem_small},
-          {"over chaos", test_chaos}, {"byte by byte", test_byte_by_byte}, {"TLS in TLS", test_tls_in_tls})
+          {"over chaos", test_chaos}, {"byte by byte", test_byte_by_byte}, {"TLS in TLS", test_tls_in_tls},
+          {"small bites", test_small_bites}, {"once a turn", test_once_a_turn},
+          {"early bird", test_early_bird})

@@ -340,6 +340,15 @@ static void test_dns(void)
     struct cert_creds *cc = creds_of(NULL, corpus_ca_pem(root), NULL); /* no certificate of its own */
     struct cert_creds *sc = creds_of(&sp, corpus_ca_pem(root), "td");
     struct cert_creds *wc = creds_of(&wp, corpus_ca_pem(root), NULL);
+    struct corpus_pair np =
+        corpus_issue(root, &(struct corpus_leaf){.cn = "istiod.istio-system.svc", .uri = {SERVER_ID}});
+    struct cert_creds *nc = creds_of(&np, corpus_ca_pem(root), NULL);
+    struct pg_str only_cn = PG_STR("istiod.istio-system.svc");
+    struct cert_expect want_cn = {.kind = CERT_EXPECT_DNS, .names = &only_cn, .n_names = 1};
+    link_make(&k, cc, &want_cn, nc, &optional); /* a common name is no name */
+    CU_ASSERT_EQUAL(pg_transport_status(k.c), PG_E_UNTRUSTED);
+    link_end(&k);
+    cert_creds_unref(nc);
     static const struct {
         const char *name;
         bool plain, wild;

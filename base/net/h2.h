@@ -7,9 +7,14 @@
  * pg_h2_consumed); data to send waits in the stream up to `send_buffer`. Output of a loop turn is flushed once, at its
  * end. Callbacks come from the loop or from pg_h2 reading its transport, never from inside a pg_h2_* call.
  *
- * Guards (all count in struct pg_h2_stats and close the connection with GOAWAY ENHANCE_YOUR_CALM): header fields and
- * decoded bytes per block, resets we are made to send, PING/SETTINGS/PRIORITY/WINDOW_UPDATE/unknown/empty-DATA per second,
- * outbound queue, SETTINGS never acknowledged, preface time-out. spec: RFC 9113; classes in docs/LIMITS.md.
+ * A stream cut before END_STREAM reads as an error at once; bytes still waiting in it are dropped. After END_STREAM they
+ * stay readable, whatever becomes of the session.
+ *
+ * Guards (all count in struct pg_h2_stats and close the connection with GOAWAY ENHANCE_YOUR_CALM): "header-fields" and
+ * "header-bytes" per block, "rapid-reset" (resets by the peer), "made-resets" (resets we are made to send), "ping",
+ * "settings", "priority", "window-update", "unknown-frame" and "empty-data" per second, "informational" (a second 1xx),
+ * "outbound-queue", "settings-ack" (never acknowledged), "handshake" (preface time-out). Numbers: h2_guard.c and h2_int.h.
+ * spec: RFC 9113; classes in docs/LIMITS.md.
  */
 #ifndef ISTHMUS_NET_H2_H
 #define ISTHMUS_NET_H2_H
@@ -88,7 +93,8 @@ int pg_h2_server_new(struct pg_loop *l, struct pg_transport *t, const struct pg_
 /* Abrupt: closes the transport, no further callback (streams not yet closed by their owners become inert and must still
  * be closed by them). Safe inside callbacks. NULL is fine. */
 void pg_h2_free(struct pg_h2 *h);
-/* GOAWAY NO_ERROR: no new streams from the peer; on_closed(0) when the last one ended. */
+/* GOAWAY NO_ERROR: no new streams from the peer; on_closed(0) when the last one ended. A server announces first and names
+ * the last stream a round trip (at most 1 s) later, so that requests already on their way are served. */
 void pg_h2_drain(struct pg_h2 *h);
 struct pg_transport *pg_h2_transport(struct pg_h2 *h); /* borrowed, to ask for the TLS peer */
 void *pg_h2_arg(struct pg_h2 *h);
@@ -96,8 +102,8 @@ void pg_h2_set_arg(struct pg_h2 *h, void *arg);
 /* Client: streams that may be opened now (peer's limit, own ceiling, GOAWAY, ids). Streams open now. */
 uint32_t pg_h2_capacity(const struct pg_h2 *h);
 uint32_t pg_h2_active(const struct pg_h2 *h);
-/* Round trip of the last PING in microseconds, 0 when none yet. Sends a PING now; its ACK calls `cb` once (err 0), or the
- * session's end does (err < 0). */
+/* Sends a PING now; its ACK calls `cb` once (err 0) with the round trip in microseconds, or the session's end does (err
+ * < 0; pg_h2_free does not). At most 8 are in flight, keepalives included: PG_E_LIMIT. */
 int pg_h2_ping(struct pg_h2 *h, void (*cb)(int err, uint64_t rtt_us, void *arg), void *arg) PG_MUST_CHECK;
 
 struct pg_h2_stats {
@@ -110,7 +116,9 @@ struct pg_h2_stats {
 };
 void pg_h2_get_stats(const struct pg_h2 *h, struct pg_h2_stats *out);
 
-/* Client: opens a stream. `end`: no body will follow. PG_E_AGAIN when the capacity is 0, PG_E_CLOSED, PG_E_NOMEM. */
+/* Client: opens a stream. `end`: no body will follow. `head` and `cb` are copied. PG_E_AGAIN when the capacity is 0,
+ * PG_E_CLOSED when it will stay so (draining, GOAWAY, session over), PG_E_NOMEM. Heads, here and below: PG_E_LIMIT over
+ * 128 fields or 60,000 bytes, PG_E_PARSE for a name or value not fit for the wire. */
 int pg_h2_request(struct pg_h2 *h, const struct pg_h2_head *head, bool end, const struct pg_h2_stream_callbacks *cb,
                   void *arg, struct pg_h2_stream **out) PG_MUST_CHECK;
 /* Server: sets the callbacks of a stream got by on_request; without it data waits. */
@@ -127,7 +135,8 @@ ssize_t pg_h2_writev(struct pg_h2_stream *s, const struct iovec *iov, int n);
 int pg_h2_end(struct pg_h2_stream *s) PG_MUST_CHECK;
 int pg_h2_trailers(struct pg_h2_stream *s, const struct pg_h2_head *head) PG_MUST_CHECK;
 /* Releases the handle: resets the stream with `code` unless it is over in both directions; unread data is dropped and its
- * credit returned to the connection; queued output of a finished writer is still sent. No callback after. NULL is fine. */
+ * credit returned to the connection. A finished writer (pg_h2_end, trailers) still gets its queued output sent when the
+ * peer ended too, or when `code` is NO_ERROR: then the reset follows the output. No callback after. NULL is fine. */
 void pg_h2_stream_close(struct pg_h2_stream *s, uint32_t code);
 struct pg_h2 *pg_h2_stream_session(struct pg_h2_stream *s); /* NULL when the session is gone */
 uint32_t pg_h2_stream_id(const struct pg_h2_stream *s);

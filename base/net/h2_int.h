@@ -24,6 +24,7 @@
 #define PG_H2_PINGS_MAX 8u        /* PINGs in flight */
 #define PG_H2_OUT_QUEUE_MAX 5000u /* frames other than DATA waiting to be sent */
 #define PG_H2_SEND_FIELDS_MAX 128u
+#define PG_H2_SEND_HEADERS_MAX 60000u /* below the library's limit, which it meets without a word */
 #define PG_H2_SETTINGS_ACK_MS 10000u
 #define PG_H2_LINGER_MS 1000u
 #define PG_H2_DRAIN_MS 1000u
@@ -190,6 +191,8 @@ bool pg_h2_ng_wants_write(const struct pg_h2 *h);
 int pg_h2_ng_request(struct pg_h2 *h, struct pg_h2_stream *s, const struct pg_h2_head *head,
                      bool end) PG_MUST_CHECK;
 int pg_h2_ng_respond(struct pg_h2_stream *s, const struct pg_h2_head *head, bool end) PG_MUST_CHECK;
+/* 0, PG_E_LIMIT or PG_E_PARSE: may this be sent as trailers? */
+int pg_h2_ng_check_head(const struct pg_h2_head *head) PG_MUST_CHECK;
 int pg_h2_ng_resume(struct pg_h2_stream *s) PG_MUST_CHECK;
 int pg_h2_ng_reset(struct pg_h2_stream *s, uint32_t code) PG_MUST_CHECK;
 int pg_h2_ng_consume(struct pg_h2 *h, int32_t id, size_t n) PG_MUST_CHECK; /* id 0: connection only */

@@ -407,13 +407,28 @@ static int on_send_data(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t
     return 0;
 }
 
+/* Is this one fit for the wire? The library would send anything. */
+static bool field_ok(const struct pg_h2_field *f)
+{
+    return nghttp2_check_header_name((const uint8_t *)f->name.p, f->name.len) != 0 &&
+           nghttp2_check_header_value_rfc9113((const uint8_t *)f->value.p, f->value.len) != 0;
+}
+
 static int make_nv(const struct pg_h2_head *head, nghttp2_nv *nv)
 {
+    size_t bytes = 0;
     if (head->n > PG_H2_SEND_FIELDS_MAX) {
         return PG_E_LIMIT;
     }
     for (size_t i = 0; i < head->n; i++) {
         const struct pg_h2_field *f = &head->fields[i];
+        bytes += f->name.len + f->value.len + FIELD_OVERHEAD;
+        if (!field_ok(f)) {
+            return PG_E_PARSE;
+        }
+        if (bytes > PG_H2_SEND_HEADERS_MAX) {
+            return PG_E_LIMIT;
+        }
         nv[i] = (nghttp2_nv){
             /* the library copies; its struct only lacks the const */
             .name = (uint8_t *)(uintptr_t)f->name.p,
@@ -471,6 +486,12 @@ int pg_h2_ng_reset(struct pg_h2_stream *s, uint32_t code)
     }
     s->our_reset = true;
     return from_ng(nghttp2_submit_rst_stream(s->h->ng, NGHTTP2_FLAG_NONE, s->id, code));
+}
+
+int pg_h2_ng_check_head(const struct pg_h2_head *head)
+{
+    nghttp2_nv nv[PG_H2_SEND_FIELDS_MAX];
+    return make_nv(head, nv);
 }
 
 static int submit_trailers(struct pg_h2_stream *s)

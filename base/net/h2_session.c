@@ -530,10 +530,27 @@ static void lost_transport(struct pg_h2 *h, int err)
     finish_session(h, err, text[0] != '\0' ? text : pg_err_str(err), true, false);
 }
 
+/* Nothing is left to do on either side. */
+static void ran_out(struct pg_h2 *h)
+{
+    char text[64];
+    if (h->proto_err != 0) {
+        finish_session(h, h->proto_err, "HTTP/2 protocol error", false, false);
+    } else if (h->goaway_in && h->goaway_code != PG_H2_NO_ERROR) {
+        (void)snprintf(text, sizeof(text), "peer ended the connection: GOAWAY code %u", h->goaway_code);
+        finish_session(h, PG_E_CLOSED, text, false, false);
+    } else {
+        finish_session(h, 0, "", false, false);
+    }
+}
+
 static void peer_hung_up(struct pg_h2 *h)
 {
-    bool orderly = h->active == 0 && h->settings_in;
-    finish_session(h, orderly ? 0 : PG_E_CLOSED, orderly ? "" : "connection closed by peer", false, false);
+    if (h->active == 0 && h->settings_in) {
+        ran_out(h);
+    } else {
+        finish_session(h, PG_E_CLOSED, "connection closed by peer", false, false);
+    }
 }
 
 /* ---- the loop's calls ---- */
@@ -646,7 +663,10 @@ static void on_work(struct pg_defer *d)
     }
     int r = flush(h);
     if (r < 0 && pg_transport_status(h->t) < 0) {
-        lost_transport(h, r);
+        read_some(h); /* what the peer said before it went */
+        if (!h->freed && h->state == PG_H2_OPEN) {
+            lost_transport(h, r);
+        }
         return;
     }
     if (!still_open(h, r)) {
@@ -657,7 +677,7 @@ static void on_work(struct pg_defer *d)
         return;
     }
     if (!pg_h2_ng_wants_read(h) && !pg_h2_ng_wants_write(h) && h->left.len == 0) {
-        finish_session(h, h->proto_err, h->proto_err != 0 ? "HTTP/2 protocol error" : "", false, false);
+        ran_out(h);
         return;
     }
     update_want(h);

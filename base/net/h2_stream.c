@@ -271,8 +271,9 @@ int pg_h2_trailers(struct pg_h2_stream *s, const struct pg_h2_head *head)
     if (r < 0) {
         return r;
     }
-    if (head->n > PG_H2_SEND_FIELDS_MAX) {
-        return PG_E_LIMIT;
+    r = pg_h2_ng_check_head(head);
+    if (r < 0) {
+        return r;
     }
     s->trailers_out = pg_h2_block_new(head);
     if (s->trailers_out == NULL) {

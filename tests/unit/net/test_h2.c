@@ -535,6 +535,49 @@ static void test_free_in_callback(void)
     close_pair();
 }
 
+/* What must not go on the wire is refused, and nothing is left behind. */
+static void test_bad_heads(void)
+{
+    static char long_value[61000];
+    static const struct {
+        struct pg_str name, value;
+        int err;
+    } bad[] = {
+        {PG_STR("X-Upper"), PG_STR("v"), PG_E_PARSE},
+        {PG_STR("x-a"), PG_STR("a\r\nb: c"), PG_E_PARSE},
+        {PG_STR("x-a"), PG_STR("a\0b"), PG_E_PARSE},
+        {PG_STR("x a"), PG_STR("v"), PG_E_PARSE},
+        {PG_STR(""), PG_STR("v"), PG_E_PARSE},
+        {PG_STR("x-a"), PG_STR(" v"), PG_E_PARSE},
+        {PG_STR("x-a"), {long_value, 61000}, PG_E_LIMIT},
+    };
+    struct pg_h2_field many[130];
+    struct pg_h2_stream *out = NULL;
+    struct side *c = NULL;
+    memset(long_value, 'v', sizeof(long_value));
+    open_pair(1 << 20);
+    for (size_t i = 0; i < PG_ARRAY_LEN(bad); i++) {
+        const struct pg_h2_field f[] = {{PG_STR(":method"), PG_STR("CONNECT"), false},
+                                        {bad[i].name, bad[i].value, false}};
+        const struct pg_h2_head head = {f, 2};
+        CU_ASSERT_EQUAL(pg_h2_request(p.client, &head, false, NULL, NULL, &out), bad[i].err);
+    }
+    for (size_t i = 0; i < PG_ARRAY_LEN(many); i++) {
+        many[i] = (struct pg_h2_field){PG_STR("x-a"), PG_STR("b"), false};
+    }
+    CU_ASSERT_EQUAL(pg_h2_request(p.client, &(struct pg_h2_head){many, 130}, false, NULL, NULL, &out),
+                    PG_E_LIMIT);
+    CU_ASSERT_PTR_NULL(out);
+    CU_ASSERT_EQUAL(pg_h2_active(p.client), 0);
+    struct side *s = open_tunnel(&c);
+    CU_ASSERT_EQUAL(pg_h2_trailers(s->s, &(struct pg_h2_head){many, 130}), PG_E_LIMIT);
+    CU_ASSERT_EQUAL(side_trailers(s, "bad\n"), PG_E_PARSE);
+    CU_ASSERT_EQUAL(side_trailers(s, "0"), 0); /* the stream is none the worse */
+    pair_settle(&p);
+    CU_ASSERT_STRING_EQUAL(c->trailer, "0");
+    close_pair();
+}
+
 /* Scorecard row 8: an honest client aborts 500 requests a second for a minute. */
 static void test_honest_resets(void)
 {
@@ -638,5 +681,5 @@ TEST_MAIN("h2", {"request and response", test_request_response}, {"trailers", te
           {"tunnels", test_tunnels}, {"early data", test_early_data}, {"stalled reader", test_stalled_reader},
           {"fairness", test_fair}, {"server drain", test_server_drain}, {"client drain", test_client_drain},
           {"capacity", test_capacity}, {"ping", test_ping}, {"no false end", test_no_false_end},
-          {"free in callbacks", test_free_in_callback}, {"500 honest resets a second", test_honest_resets},
-          {"allocation failures", test_no_memory})
+          {"free in callbacks", test_free_in_callback}, {"bad heads", test_bad_heads},
+          {"500 honest resets a second", test_honest_resets}, {"allocation failures", test_no_memory})

@@ -601,6 +601,22 @@ static void test_client_goaway(void)
     stop();
 }
 
+/* A peer that ends the connection for a reason is not an orderly end. */
+static void test_client_goaway_error(void)
+{
+    start(false, 100000);
+    CU_ASSERT_TRUE(say_frame(GOAWAY, 0, 0,
+                             "\0\0\0\0\0\0\0\x0b"
+                             "too_many_pings",
+                             22));
+    turns();
+    pg_loop_sim_advance(loop, 1500);
+    CU_ASSERT_TRUE(p.client_closed);
+    CU_ASSERT_EQUAL(p.client_err, PG_E_CLOSED);
+    CU_ASSERT_PTR_NOT_NULL(strstr(p.client_text, "GOAWAY code 11"));
+    stop();
+}
+
 /* MAX_CONCURRENT_STREAMS taken away and given back. */
 static void test_client_limit(void)
 {
@@ -703,6 +719,6 @@ TEST_MAIN("h2 hostile peers", {"ping flood", test_ping_flood}, {"settings flood"
           {"header limits", test_header_limits}, {"continuation flood", test_continuation_flood},
           {"violations", test_violations}, {"data beyond the window", test_data_beyond_window},
           {"1xx flood", test_client_informational}, {"push", test_client_push},
-          {"goaway", test_client_goaway}, {"stream limit", test_client_limit},
-          {"stream ids", test_client_ids}, {"keepalive", test_keepalive_timeout},
-          {"random frames", test_random})
+          {"goaway", test_client_goaway}, {"goaway for a reason", test_client_goaway_error},
+          {"stream limit", test_client_limit}, {"stream ids", test_client_ids},
+          {"keepalive", test_keepalive_timeout}, {"random frames", test_random})

@@ -27,10 +27,7 @@ static void on_session_closed(struct pg_h2 *h, int err, const char *text, void *
     (void)arg;
     sessions_lost++;
     for (size_t i = 0; i < n_sessions; i++) {
-        if (sessions[i] == h) {
-            sessions[i] = sessions[--n_sessions];
-            break;
-        }
+        sessions[i] = sessions[i] == h ? NULL : sessions[i];
     }
     pg_h2_free(h);
 }
@@ -129,7 +126,7 @@ static void run_suite(int (*make)(struct pg_loop *, struct pg_transport **, stru
     transport_suite_run(loop, make, &seed);
     suite_idle(loop, 10);
     for (size_t i = 0; i < n_sessions; i++) {
-        if (make != make_nested) { /* a nested session outlives the tunnel it ran in */
+        if (make != make_nested && sessions[i] != NULL) { /* a nested session outlives the tunnel it ran in */
             CU_ASSERT_EQUAL(pg_h2_active(sessions[i]), 0);
         }
     }
@@ -161,5 +158,145 @@ static void test_nested(void)
     run_suite(make_nested);
 }
 
+/* ---- application | relay | tunnel | relay | application ---- */
+
+static unsigned relays_done;
+static int relay_errs;
+
+static void on_relay_done(const struct pg_relay_result *r, void *arg)
+{
+    (void)arg;
+    relays_done++;
+    relay_errs += r->err != 0;
+}
+
+static struct pg_transport *near_app;
+static struct pg_transport *far_app;
+
+static void start_chain(bool nested)
+{
+    struct pg_transport *a;
+    struct pg_transport *b;
+    struct pg_transport *in;
+    struct pg_transport *out;
+    struct pg_relay *r;
+    n_sessions = 0;
+    relays_done = 0;
+    relay_errs = 0;
+    CU_ASSERT_EQUAL_FATAL(pg_loop_new(&loop), 0);
+    CU_ASSERT_EQUAL_FATAL(nested ? make_nested(loop, &a, &b, NULL) : make_plain(loop, &a, &b, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(pg_mem_pair(loop, 65536, &near_app, &in), 0);
+    CU_ASSERT_EQUAL_FATAL(pg_mem_pair(loop, 65536, &out, &far_app), 0);
+    CU_ASSERT_EQUAL_FATAL(pg_relay_start(loop, in, a, on_relay_done, NULL, &r), 0);
+    CU_ASSERT_EQUAL_FATAL(pg_relay_start(loop, b, out, on_relay_done, NULL, &r), 0);
+}
+
+static void stop_chain(void)
+{
+    pg_loop_sim_advance(loop, 100); /* a relay waits for its last bytes to leave */
+    while (n_sessions > 0) {
+        pg_h2_free(sessions[--n_sessions]);
+    }
+    suite_idle(loop, 50);
+    CU_ASSERT_EQUAL(relays_done, 2);
+    pg_loop_free(loop);
+    CU_ASSERT_EQUAL(pg_mem_live_blocks(), 0);
+}
+
+/* Bytes that went in until nothing moves any more. */
+static uint64_t push(struct pg_transport *t, uint64_t limit)
+{
+    static unsigned char buf[16384];
+    uint64_t sent = 0;
+    for (int quiet = 0; quiet < 50 && sent < limit;) {
+        for (size_t i = 0; i < sizeof(buf); i++) {
+            buf[i] = suite_byte(5, sent + i);
+        }
+        ssize_t n = pg_transport_write(t, buf, sizeof(buf));
+        quiet = n > 0 ? 0 : quiet + 1;
+        sent += n > 0 ? (uint64_t)n : 0;
+        suite_idle(loop, 1);
+    }
+    return sent;
+}
+
+static uint64_t pull(struct pg_transport *t, uint64_t from, bool *eof)
+{
+    static unsigned char buf[16384];
+    uint64_t at = from;
+    for (int quiet = 0; quiet < 50 && !*eof;) {
+        ssize_t n = pg_transport_read(t, buf, sizeof(buf));
+        quiet = n > 0 ? 0 : quiet + 1;
+        *eof = n == 0;
+        for (ssize_t i = 0; i < n; i++) {
+            if (buf[i] != suite_byte(5, at + (uint64_t)i)) {
+                CU_FAIL("wrong byte");
+                return at;
+            }
+        }
+        at += n > 0 ? (uint64_t)n : 0;
+        suite_idle(loop, 1);
+    }
+    return at;
+}
+
+static void chain(bool nested)
+{
+    bool eof = false;
+    start_chain(nested);
+    size_t before = pg_mem_live_blocks();
+    uint64_t sent = push(near_app, 1u << 30);
+    /* the far application reads nothing: two pipes, two relays, window and send buffer of each layer */
+    CU_ASSERT_TRUE(sent > 256 << 10);
+    CU_ASSERT_TRUE(sent < 2 << 20);
+    CU_ASSERT_TRUE(pg_mem_live_blocks() < before + 200);
+    CU_ASSERT_EQUAL(pg_transport_shutdown(near_app), 0);
+    CU_ASSERT_EQUAL(pull(far_app, 0, &eof), sent);
+    CU_ASSERT_TRUE(eof);
+    /* the other way after the half-close */
+    eof = false;
+    uint64_t back = push(far_app, 3000000);
+    CU_ASSERT_EQUAL(pg_transport_shutdown(far_app), 0);
+    CU_ASSERT_EQUAL(pull(near_app, 0, &eof), back);
+    CU_ASSERT_TRUE(eof);
+    pg_loop_sim_advance(loop, 100);
+    CU_ASSERT_EQUAL(relay_errs, 0);
+    pg_transport_close(near_app);
+    pg_transport_close(far_app);
+    stop_chain();
+}
+
+static void test_relays(void)
+{
+    chain(false);
+    chain(true);
+}
+
+/* The session dies or is freed under running relays: both relays end with an error, the applications see a
+ * reset. */
+static void test_session_gone(void)
+{
+    for (int i = 0; i < 4; i++) {
+        char c;
+        start_chain(i >= 2);
+        (void)push(near_app, 100000);
+        pg_h2_free(sessions[i % 2]); /* the outermost client, or server */
+        sessions[i % 2] = NULL;
+        suite_idle(loop, 100);
+        CU_ASSERT_TRUE(pg_transport_read(near_app, &c, 1) < 0);
+        while (pg_transport_read(far_app, &c, 1) > 0) {
+            suite_idle(loop, 1); /* its relay looks at the tunnel again when what it holds is taken */
+        }
+        CU_ASSERT_TRUE(pg_transport_read(far_app, &c, 1) < 0);
+        suite_idle(loop, 10);
+        CU_ASSERT_EQUAL(relays_done, 2);
+        CU_ASSERT_EQUAL(relay_errs, 2);
+        pg_transport_close(near_app);
+        pg_transport_close(far_app);
+        stop_chain();
+    }
+}
+
 TEST_MAIN("h2 stream as transport", {"over memory", test_plain}, {"over a 700-byte pipe", test_small},
-          {"over chaos", test_chaos}, {"inside another session", test_nested})
+          {"over chaos", test_chaos}, {"inside another session", test_nested}, {"relays", test_relays},
+          {"session gone", test_session_gone})

@@ -25,6 +25,7 @@
 #define FILLS_MAX 4u                    /* reads below in one call, so that no peer holds the thread */
 #define DIRECT_MAX 256u                 /* the same when the scratch area is taken and reads are small */
 #define REKEY_RECORDS (1u << 23) /* AES-GCM's limit is 2^24.5 full records for one key (RFC 8446 5.5) */
+#define USELESS_MAX 32u          /* messages after the handshake in a row without data */
 #define FLUSH_IOV 32
 
 struct carry { /* ciphertext read but not yet used */
@@ -62,7 +63,8 @@ struct tls {
     bool closing;
     size_t fill_size;
     unsigned fills;
-    uint32_t sealed; /* records under the present key */
+    unsigned useless; /* KeyUpdates and tickets since the last data: each costs us far more than its sender */
+    uint32_t sealed;  /* records under the present key */
     int64_t peer_not_after;
     char peer_id[CERT_SPIFFE_MAX + 1];
     struct pg_errtext text;
@@ -117,6 +119,8 @@ static void fail_ssl(struct tls *t)
         t->err = PG_E_UNTRUSTED; /* text is there */
     } else if (reason >= SSL_AD_REASON_OFFSET && reason < SSL_AD_REASON_OFFSET + 256) {
         fail(t, PG_E_TLS, "remote error: tls: %s", cert_ossl_alert_text(reason - SSL_AD_REASON_OFFSET));
+    } else if (t->useless > USELESS_MAX) {
+        fail(t, PG_E_TLS, "tls: too many ignored records");
     } else if (t->nomem) {
         fail(t, PG_E_NOMEM, "out of memory");
     } else if (t->lower_err != 0) {
@@ -207,6 +211,9 @@ static int bio_read(BIO *b, char *buf, size_t len, size_t *got)
 {
     struct tls *t = BIO_get_data(b);
     BIO_clear_retry_flags(b);
+    if (t->useless > USELESS_MAX) {
+        return -1; /* libssl has no other place to stop at */
+    }
     if (t->carry.len > 0) {
         size_t n = len < t->carry.len ? len : t->carry.len;
         memcpy(buf, t->carry.p + t->carry.off, n);
@@ -346,10 +353,24 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, 
     return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
+static void on_message(int sent, int version, int type, const void *p, size_t len, SSL *ssl, void *arg)
+{
+    (void)version;
+    (void)p;
+    (void)len;
+    (void)arg;
+    struct tls *t = SSL_get_app_data(ssl);
+    if (sent == 0 && type == SSL3_RT_HANDSHAKE && t->done) {
+        t->useless++;
+    }
+}
+
 void cert_tls_setup(SSL_CTX *client, SSL_CTX *server)
 {
     SSL_CTX_set_cert_verify_callback(client, on_verify, NULL);
+    SSL_CTX_set_msg_callback(client, on_message);
     if (server != NULL) {
+        SSL_CTX_set_msg_callback(server, on_message);
         SSL_CTX_set_cert_verify_callback(server, on_verify, NULL);
         SSL_CTX_set_client_hello_cb(server, on_client_hello, NULL);
         SSL_CTX_set_alpn_select_cb(server, on_alpn, NULL);
@@ -569,6 +590,7 @@ static ssize_t tls_read(struct pg_transport *tp, void *buf, size_t cap)
     while (got < cap) {
         size_t n = 0;
         if (SSL_read_ex(t->ssl, p + got, cap - got, &n) == 1) {
+            t->useless = 0;
             got += n;
             continue;
         }

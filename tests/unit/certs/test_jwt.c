@@ -222,6 +222,23 @@ static void test_rs256_claims(void)
     corpus_fini();
 }
 
+/* With several keys, a token must say which one. */
+static void test_two_keys(void)
+{
+    struct cert_jwt_claims c;
+    struct pg_errtext err = {.text = ""};
+    struct cert_jwks *j = rsa_jwks("},{\"kty\":\"EC\",\"crv\":\"P-256\",\"kid\":\"g\","
+                                   "\"x\":\"axfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpY\","
+                                   "\"y\":\"T-NC4v4af5uO5-tKfA-eFivOM1drMV7Oy7ZAaDe_UfU\"");
+    CU_ASSERT_EQUAL(verify_rs256(j, HEADER, CLAIMS(SUB, ""), &c, &err), 0);
+    CU_ASSERT_EQUAL(verify_rs256(j, "{\"alg\":\"RS256\"}", CLAIMS(SUB, ""), &c, &err), PG_E_DENIED);
+    CU_ASSERT_STRING_EQUAL(err.text, "token: unknown key id");
+    CU_ASSERT_EQUAL(verify_rs256(j, "{\"alg\":\"RS256\",\"kid\":\"g\"}", CLAIMS(SUB, ""), &c, &err),
+                    PG_E_DENIED);
+    cert_jwks_free(j);
+    corpus_fini();
+}
+
 /* The public key as an HMAC secret, in the shapes attackers try. */
 static void test_hmac_confusion(void)
 {
@@ -374,7 +391,7 @@ static void test_issuer_refuses(void)
 }
 
 TEST_MAIN("jwt", {"ES256", test_es256}, {"times and audience", test_times_and_audience},
-          {"RS256 and claims", test_rs256_claims}, {"HMAC confusion", test_hmac_confusion},
-          {"cut and tampered", test_cut_and_tampered}, {"other issuer", test_other_issuer},
-          {"bad JWKS", test_bad_jwks}, {"allocation failures", test_sweep},
-          {"issuer refuses", test_issuer_refuses})
+          {"RS256 and claims", test_rs256_claims}, {"two keys", test_two_keys},
+          {"HMAC confusion", test_hmac_confusion}, {"cut and tampered", test_cut_and_tampered},
+          {"other issuer", test_other_issuer}, {"bad JWKS", test_bad_jwks},
+          {"allocation failures", test_sweep}, {"issuer refuses", test_issuer_refuses})

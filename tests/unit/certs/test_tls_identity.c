@@ -709,6 +709,69 @@ static void test_key_update(void)
     corpus_fini();
 }
 
+/* A peer that only makes us change keys is cut off; one that sends data between is not. */
+static void test_key_update_flood(void)
+{
+    struct bare b;
+    char buf[64];
+    begin();
+    struct corpus_pair p = corpus_issue(root, &(struct corpus_leaf){.uri = {SERVER_ID}});
+    struct cert_creds *c = creds_of(&p, corpus_ca_pem(root), NULL);
+    bare_make(&b, c, corpus_peer_new(false, &p, corpus_ca_pem(root), "\x02h2", 3, 0), true);
+    for (int i = 0; i < 100; i++) {
+        CU_ASSERT_EQUAL(corpus_peer_key_update(b.peer, &b.out), 1);
+        CU_ASSERT_EQUAL(corpus_peer_write(b.peer, "x", 1, &b.out), 1);
+    }
+    CU_ASSERT_EQUAL(pg_transport_write(b.near, b.out.p, b.out.len), (ssize_t)b.out.len);
+    pg_sb_reset(&b.out);
+    (void)pg_loop_sim_settle(b.l, 10);
+    size_t got = 0;
+    ssize_t n;
+    while ((n = pg_transport_read(b.ours, buf, sizeof(buf))) > 0) {
+        got += (size_t)n;
+    }
+    CU_ASSERT_EQUAL(got, 100);
+    CU_ASSERT_EQUAL(n, PG_E_AGAIN);
+    for (int i = 0; i < 40; i++) {
+        CU_ASSERT_EQUAL(corpus_peer_key_update(b.peer, &b.out), 1);
+    }
+    CU_ASSERT_EQUAL(pg_transport_write(b.near, b.out.p, b.out.len), (ssize_t)b.out.len);
+    pg_sb_reset(&b.out);
+    (void)pg_loop_sim_settle(b.l, 10);
+    CU_ASSERT_EQUAL(pg_transport_read(b.ours, buf, sizeof(buf)), PG_E_TLS);
+    CU_ASSERT_STRING_EQUAL(pg_transport_error_text(b.ours), "tls: too many ignored records");
+    bare_end(&b);
+    cert_creds_unref(c);
+    corpus_fini();
+}
+
+/* An intermediate confined to a trust domain by name constraints cannot speak for another. */
+static void test_name_constraints(void)
+{
+    struct link k;
+    static const struct {
+        const char *id;
+        int status;
+    } cases[] = {{"spiffe://td.example/ns/a/sa/b", 1}, {"spiffe://other.example/ns/a/sa/b", PG_E_UNTRUSTED}};
+    begin();
+    struct corpus_ca *mid = corpus_intermediate(root, "confined", "td.example");
+    struct corpus_pair sp = corpus_issue(root, &(struct corpus_leaf){.uri = {SERVER_ID}});
+    struct cert_creds *sc = creds_of(&sp, corpus_ca_pem(root), "*");
+    for (size_t i = 0; i < PG_ARRAY_LEN(cases); i++) {
+        struct corpus_pair p = corpus_issue(mid, &(struct corpus_leaf){.uri = {cases[i].id}});
+        struct cert_creds *c = creds_of(&p, corpus_ca_pem(root), "*");
+        link_make(&k, c, &mesh, sc, &mesh);
+        CU_ASSERT_EQUAL(pg_transport_status(k.s), cases[i].status);
+        if (cases[i].status != 1) {
+            CU_ASSERT_PTR_NOT_NULL(strstr(pg_transport_error_text(k.s), "permitted subtree violation"));
+        }
+        link_end(&k);
+        cert_creds_unref(c);
+    }
+    cert_creds_unref(sc);
+    corpus_fini();
+}
+
 /* Plain text, garbage, and every prefix of a real hello followed by the end. */
 static void test_garbage(void)
 {
@@ -843,5 +906,6 @@ TEST_MAIN("tls identity", {"SVID corpus", test_corpus}, {"good SVIDs", test_good
           {"alert beats reset", test_alert_beats_reset}, {"DNS names", test_dns}, {"optional", test_optional},
           {"trust domains", test_trust_domains}, {"roots of one name", test_roots_of_one_name},
           {"clock", test_clock}, {"truncation", test_truncation}, {"ALPN and version", test_alpn_and_version},
-          {"key update", test_key_update}, {"garbage", test_garbage},
+          {"key update", test_key_update}, {"key update flood", test_key_update_flood},
+          {"name constraints", test_name_constraints}, {"garbage", test_garbage},
           {"credentials refused", test_creds_refuse}, {"allocation failures", test_sweep})

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * HTTP/2 over a transport that splits, stalls and cuts. Tunnels must carry every byte in order or fail on both
- * ends; a connection cut at any byte never looks like an end. Seeds are printed on failure. Virtual time.
+ * HTTP/2 over a transport that splits, stalls and cuts. Tunnels must carry every byte in order or fail on
+ * both ends; a connection cut at any byte never looks like an end. Seeds are printed on failure. Virtual
+ * time.
  */
 #include "h2_pair.h"
 
@@ -109,8 +110,12 @@ static unsigned run(uint64_t seed)
 static void test_splits(void)
 {
     for (uint64_t seed = 1; seed <= 30; seed++) {
-        struct pg_chaos_options o = {.seed = seed, .split_pct = 60, .again_pct = 40, .max_piece = 1u << seed % 15,
-                                     .reset_at_read = UINT64_MAX, .reset_at_write = UINT64_MAX};
+        struct pg_chaos_options o = {.seed = seed,
+                                     .split_pct = 60,
+                                     .again_pct = 40,
+                                     .max_piece = 1u << seed % 15,
+                                     .reset_at_read = UINT64_MAX,
+                                     .reset_at_write = UINT64_MAX};
         struct pg_chaos_options q = o;
         q.seed = seed * 1000;
         start(&o, seed % 3 == 0 ? NULL : &q, 500 + seed * 1000);
@@ -121,7 +126,10 @@ static void test_splits(void)
 
 static void test_byte_by_byte(void)
 {
-    struct pg_chaos_options o = {.seed = 5, .split_pct = 100, .max_piece = 1, .reset_at_read = UINT64_MAX,
+    struct pg_chaos_options o = {.seed = 5,
+                                 .split_pct = 100,
+                                 .max_piece = 1,
+                                 .reset_at_read = UINT64_MAX,
                                  .reset_at_write = UINT64_MAX};
     start(&o, &o, 100000);
     CU_ASSERT_EQUAL(run(5), TUNNELS);
@@ -134,7 +142,9 @@ static void test_cut(void)
     unsigned cut = 0;
     for (uint64_t at = 0; at < 170000; at += at < 200 ? 7 : 4001) {
         for (int where = 0; where < 4; where++) {
-            struct pg_chaos_options o = {.seed = at, .split_pct = 20, .max_piece = 5000,
+            struct pg_chaos_options o = {.seed = at,
+                                         .split_pct = 20,
+                                         .max_piece = 5000,
                                          .reset_at_read = where % 2 == 0 ? at : UINT64_MAX,
                                          .reset_at_write = where % 2 == 1 ? at : UINT64_MAX};
             start(where < 2 ? &o : NULL, where < 2 ? NULL : &o, 50000);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Against an independent implementation: h2_peer.py (python3-h2) at the other end of a socket pair, first as client,
- * then as server. Real loop. Arguments: the interpreter and the script. Exit 77 when python3-h2 is missing.
+ * Against an independent implementation: h2_peer.py (python3-h2) at the other end of a socket pair, first as
+ * client, then as server. Real loop. Arguments: the interpreter and the script. Exit 77 when python3-h2 is
+ * missing.
  */
 #include "net/h2.h"
 
@@ -89,7 +90,8 @@ static void echo_closed(struct pg_h2_stream *s, uint32_t code, int err, void *ar
     echo_done(arg, code);
 }
 
-static void on_request(struct pg_h2 *h, struct pg_h2_stream *s, const struct pg_h2_head *head, bool end, void *arg)
+static void on_request(struct pg_h2 *h, struct pg_h2_stream *s, const struct pg_h2_head *head, bool end,
+                       void *arg)
 {
     static const struct pg_h2_stream_callbacks cb = {
         .on_readable = echo_run, .on_writable = echo_run, .on_closed = echo_closed};
@@ -136,7 +138,7 @@ static pid_t start_peer(const char *role, int *fd)
     pid_t pid = -1;
     posix_spawn_file_actions_t fa;
     char *const argv[] = {(char *)(uintptr_t)python, (char *)(uintptr_t)script, (char *)(uintptr_t)role,
-                          (char *)(uintptr_t)"3", NULL};
+                          (char *)(uintptr_t) "3", NULL};
     CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     CU_ASSERT_EQUAL_FATAL(posix_spawn_file_actions_init(&fa), 0);
     CU_ASSERT_EQUAL_FATAL(posix_spawn_file_actions_adddup2(&fa, pair[1], 3), 0);
@@ -286,7 +288,8 @@ static void call_closed(struct pg_h2_stream *s, uint32_t code, int err, void *ar
 
 static void call_start(struct call *c)
 {
-    static const struct pg_h2_stream_callbacks cb = {call_head, call_read, call_write, call_trailers, call_closed};
+    static const struct pg_h2_stream_callbacks cb = {call_head, call_read, call_write, call_trailers,
+                                                     call_closed};
     const struct pg_h2_field fields[] = {
         {PG_STR(":method"), c->path != NULL ? PG_STR("POST") : PG_STR("CONNECT"), false},
         {PG_STR(":authority"), PG_STR("10.1.2.3:80"), false},
@@ -314,9 +317,12 @@ static bool all_closed(void *arg)
 
 static void test_python_server(void)
 {
-    struct call calls[6] = {{.path = NULL, .to_send = BIG}, {.path = NULL, .to_send = 5},
-                            {.path = "/trailers-only"},     {.path = "/early"},
-                            {.path = "/reset"},             {.path = "/leave"}};
+    struct call calls[6] = {{.path = NULL, .to_send = BIG},
+                            {.path = NULL, .to_send = 5},
+                            {.path = "/trailers-only"},
+                            {.path = "/early"},
+                            {.path = "/reset"},
+                            {.path = "/leave"}};
     struct call bye = {.path = "/bye"};
     struct pg_h2_options o;
     struct pg_transport *t = NULL;

@@ -72,20 +72,17 @@ static struct pg_str join(char *buf, size_t cap, struct pg_str a, struct pg_str 
     return n < 0 || (size_t)n >= cap ? PG_STR_NONE : pg_str_n(buf, (size_t)n);
 }
 
-/* Chains `node` before what `map` has under `key`; the key is copied on first use. `next` is where the old
- * head goes. */
+/* Chains `node` before what `map` has under `key`; the key is copied, because setting replaces the one in the
+ * map too. `next` is where the old head goes. */
 static void chain(struct local_builder *b, struct pg_map *map, struct pg_str key, void *node, void **next)
 {
-    void *old = pg_map_get(map, key);
-    *next = old;
-    if (old == NULL) {
-        const char *copy = pg_arena_strndup(&b->scratch, key.p, key.len);
-        if (copy == NULL) {
-            fail(b, PG_E_NOMEM);
-            return;
-        }
-        key.p = copy;
+    *next = pg_map_get(map, key);
+    const char *copy = pg_arena_strndup(&b->scratch, key.p, key.len);
+    if (copy == NULL) {
+        fail(b, PG_E_NOMEM);
+        return;
     }
+    key.p = copy;
     int r = pg_map_set(map, key, node, NULL);
     if (r < 0) {
         fail(b, r);

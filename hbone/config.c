@@ -613,6 +613,42 @@ void hb_config_print(const struct hb_config *c, struct pg_sb *out)
               c->dns ? "on" : "off");
 }
 
+static void camel(const char *name, char *out, size_t cap)
+{
+    size_t n = 0;
+    bool upper = false;
+    for (; *name != '\0' && n + 1 < cap; name++) {
+        if (*name == '_') {
+            upper = true;
+            continue;
+        }
+        bool letter = *name >= 'A' && *name <= 'Z';
+        out[n++] = letter && !upper ? (char)(*name + 32) : *name;
+        upper = false;
+    }
+    out[n] = '\0';
+}
+
+void hb_config_json(const struct hb_config *c, struct pg_json *j)
+{
+    char key[64];
+    struct pg_sb value;
+    pg_sb_init(&value, 65536);
+    pg_json_obj(j);
+    for (size_t i = 0; i < PG_ARRAY_LEN(vars); i++) {
+        if ((vars[i].flags & (VAR_SECRET | VAR_REFUSED)) == 0) {
+            camel(vars[i].name, key, sizeof(key));
+            pg_sb_reset(&value);
+            print_value(c, &vars[i], &value);
+            pg_json_kstr(j, key, pg_sb_view(&value));
+        }
+    }
+    pg_json_ku64(j, "drainMs", c->drain_ms);
+    pg_json_kbool(j, "dnsProxy", c->dns);
+    pg_json_obj_end(j);
+    pg_sb_fini(&value);
+}
+
 void hb_config_help(struct pg_sb *out)
 {
     for (size_t i = 0; i < PG_ARRAY_LEN(vars); i++) {

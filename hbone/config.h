@@ -8,6 +8,7 @@
 #define ISTHMUS_HBONE_CONFIG_H
 
 #include "core/addr.h"
+#include "core/json.h"
 
 #define HB_PORT_OUTBOUND 15001u
 #define HB_PORT_PLAIN 15006u
@@ -99,6 +100,8 @@ void hb_config_fini(struct hb_config *c);
 void hb_config_resolv(struct hb_config *c, struct pg_str text);
 /* "NAME=value" lines of everything in force; secrets are left out. */
 void hb_config_print(const struct hb_config *c, struct pg_sb *out);
+/* The same as one JSON object with camelCase keys, for the admin dump. */
+void hb_config_json(const struct hb_config *c, struct pg_json *j);
 /* The variables with default and meaning. */
 void hb_config_help(struct pg_sb *out);
 /* Number of worker threads for a machine with `cpus` processors. 0 or PG_E_CONFIG. */

@@ -3,7 +3,7 @@
 #ifndef ISTHMUS_CTL_TESTLIB_H
 #define ISTHMUS_CTL_TESTLIB_H
 
-#include "manifest.h"
+#include "libpeering/src/manifest.h"
 #include "testlib.h"
 
 #include <fcntl.h>

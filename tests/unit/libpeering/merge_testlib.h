@@ -5,7 +5,7 @@
 #define ISTHMUS_MERGE_TESTLIB_H
 
 #include "core/map.h"
-#include "merge.h"
+#include "libpeering/src/merge.h"
 #include "testlib.h"
 
 #define T_SERVICES 16

@@ -218,68 +218,65 @@ static void test_names(void)
 static void test_services_of_pods(void)
 {
     struct loaded x;
-    load(
-        &x,
-        SVC("web", "",
-            "selector: {app: web}, ports: [{name: http, port: 80, targetPort: http}, {name: x, port: 81, "
-            "targetPort: 9090}, {name: y, port: 82}, {name: gone, port: 83, targetPort: nowhere}]") SVC("bot"
-                                                                                                        "h",
-                                                                                                        "",
-                                                                                                        "sele"
-                                                                                                        "ctor"
-                                                                                                        ": "
-                                                                                                        "{app"
-                                                                                                        ": "
-                                                                                                        "web,"
-                                                                                                        " tie"
-                                                                                                        "r: "
-                                                                                                        "fron"
-                                                                                                        "t}, "
-                                                                                                        "port"
-                                                                                                        "s: "
-                                                                                                        "[{"
-                                                                                                        "port"
-                                                                                                        ": "
-                                                                                                        "1}]")
-            SVC("other", "", "selector: {app: other}, ports: [{port: 1}]") SVC(
-                "none", "",
-                "ports: [{name: a, port: 7}]") SVC("ext", "",
-                                                   "type: ExternalName, externalName: example.org, selector: "
-                                                   "{app: web}") "---\n{apiVersion: v1, kind: Service, "
-                                                                 "metadata: {name: web, namespace: "
-                                                                 "elsewhere}, spec: {selector: {app: web}, "
-                                                                 "ports: [{port: 1}]}}\n"
-                                                                 "---\n{apiVersion: discovery.k8s.io/v1, "
-                                                                 "kind: EndpointSlice, metadata: {name: "
-                                                                 "none-1, namespace: demo, labels: "
-                                                                 "{kubernetes.io/service-name: none}}, "
-                                                                 "addressType: IPv4, ports: [{name: a, port: "
-                                                                 "7007}], endpoints: [{addresses: "
-                                                                 "[10.0.0.1], targetRef: {kind: Pod, name: "
-                                                                 "p1}}, {addresses: [192.0.2.50], "
-                                                                 "conditions: {ready: false}}]}\n"
-                                                                 "---\n{apiVersion: discovery.k8s.io/v1, "
-                                                                 "kind: EndpointSlice, metadata: {name: "
-                                                                 "web-1, namespace: demo, labels: "
-                                                                 "{kubernetes.io/service-name: web}}, "
-                                                                 "addressType: IPv4, ports: [], endpoints: "
-                                                                 "[{addresses: [10.0.0.2], targetRef: "
-                                                                 "{kind: Pod, name: p2}}]}\n" POD(
-                                                                     "p1", ", labels: {app: web}",
-                                                                     "containers: [{ports: [{name: http, "
-                                                                     "containerPort: 8080, protocol: TCP}, "
-                                                                     "{name: x, "
-                                                                     "containerPort: 1, protocol: UDP}]}]",
-                                                                     "podIP: 10.0.0.1")
-                                                                     POD("p2",
-                                                                         ", labels: {app: web, tier: front}",
-                                                                         "containers: [{name: c}], "
-                                                                         "initContainers: [{restartPolicy: "
-                                                                         "Always, ports: [{name: http, "
-                                                                         "containerPort: 8081}]}, "
-                                                                         "{ports: [{name: nowhere, "
-                                                                         "containerPort: 5}]}]",
-                                                                         "podIP: 10.0.0.2"));
+    load(&x,
+         SVC("web", "",
+             "selector: {app: web}, ports: [{name: http, port: 80, targetPort: http}, {name: x, port: 81, "
+             "targetPort: 9090}, {name: y, port: 82}, {name: gone, port: 83, targetPort: nowhere}]")
+             SVC("bot"
+                 "h",
+                 "",
+                 "sele"
+                 "ctor"
+                 ": "
+                 "{app"
+                 ": "
+                 "web,"
+                 " tie"
+                 "r: "
+                 "fron"
+                 "t}, "
+                 "port"
+                 "s: "
+                 "[{"
+                 "port"
+                 ": "
+                 "1}]") SVC("other", "", "selector: {app: other}, ports: [{port: 1}]")
+                 SVC("none", "", "ports: [{name: a, port: 7}]") SVC(
+                     "ext", "",
+                     "type: ExternalName, externalName: example.org, selector: "
+                     "{app: web}") "---\n{apiVersion: v1, kind: Service, "
+                                   "metadata: {name: web, namespace: "
+                                   "elsewhere}, spec: {selector: {app: web}, "
+                                   "ports: [{port: 1}]}}\n"
+                                   "---\n{apiVersion: discovery.k8s.io/v1, "
+                                   "kind: EndpointSlice, metadata: {name: "
+                                   "none-1, namespace: demo, labels: "
+                                   "{kubernetes.io/service-name: none}}, "
+                                   "addressType: IPv4, ports: [{name: a, port: "
+                                   "7007}], endpoints: [{addresses: "
+                                   "[10.0.0.1], targetRef: {kind: Pod, name: "
+                                   "p1}}, {addresses: [192.0.2.50], "
+                                   "conditions: {ready: false}}]}\n"
+                                   "---\n{apiVersion: discovery.k8s.io/v1, "
+                                   "kind: EndpointSlice, metadata: {name: "
+                                   "web-1, namespace: demo, labels: "
+                                   "{kubernetes.io/service-name: web}}, "
+                                   "addressType: IPv4, ports: [], endpoints: "
+                                   "[{addresses: [10.0.0.2], targetRef: "
+                                   "{kind: Pod, name: p2}}]}\n" POD("p1", ", labels: {app: web}",
+                                                                    "containers: [{ports: [{name: http, "
+                                                                    "containerPort: 8080, protocol: TCP}, "
+                                                                    "{name: x, "
+                                                                    "containerPort: 1, protocol: UDP}]}]",
+                                                                    "podIP: 10.0.0.1")
+                                       POD("p2", ", labels: {app: web, tier: front}",
+                                           "containers: [{name: c}], "
+                                           "initContainers: [{restartPolicy: "
+                                           "Always, ports: [{name: http, "
+                                           "containerPort: 8081}]}, "
+                                           "{ports: [{name: nowhere, "
+                                           "containerPort: 5}]}]",
+                                           "podIP: 10.0.0.2"));
     const struct xds_workload *p1 = workload(&x, "p1"), *p2 = workload(&x, "p2"),
                               *manual = workload(&x, "none-1");
     CU_ASSERT_EQUAL(x.l.n_services, 5);

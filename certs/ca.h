@@ -35,7 +35,9 @@ int cert_csr_make(const struct cert_key *k, struct pg_str spiffe, struct pg_sb *
 
 struct cert_ca;
 /* Loads ca-cert.pem, ca-key.pem, cert-chain.pem, root-cert.pem from `dir` and proves that they belong
- * together: the key matches, the intermediate verifies against the root, it is a CA and not expired. */
+ * together: the key matches, the intermediate verifies against the root, it is a CA and not expired. Without
+ * ca-cert.pem, the names of a kubernetes.io/tls Secret are read: tls.crt (the CA and its chain), tls.key,
+ * ca.crt. */
 int cert_ca_load(const char *dir, struct cert_ca **out, struct pg_errtext *err) PG_MUST_CHECK;
 void cert_ca_free(struct cert_ca *ca);
 struct pg_str cert_ca_root_pem(const struct cert_ca *ca);  /* whole of root-cert.pem; lives with the CA */
@@ -79,7 +81,7 @@ int cert_facts_of(struct pg_str pem, size_t nth, struct cert_facts *out) PG_MUST
  * `chain_pem` as intermediates at `now_s`, any purpose; 0 with the reason in `err` when not. */
 int cert_chain_verifies(struct pg_str leaf_pem, struct pg_str chain_pem, struct pg_str roots_pem,
                         int64_t now_s, struct pg_errtext *err);
-/* SHA-256 of any bytes as hex; e.g. the 12-digit suffix of autogenflat names. */
+/* SHA-256 of any bytes as hex; e.g. the 12-digit suffix of autogenflat names. Empty when memory ran out. */
 void cert_sha256_hex(const void *p, size_t len, char out[65]);
 
 #endif

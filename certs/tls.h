@@ -54,7 +54,11 @@ struct cert_expect {
  * words where operators know them, e.g. "remote error: tls: unknown certificate authority", "identity
  * verification error: peer did not present the expected SAN (a, b), got c", "identity verification error:
  * peer did not present the expected trustdomain (x), got y". The handshake has no time limit of its own: the
- * owner closes. */
+ * owner closes.
+ * status(): PG_E_UNTRUSTED when we refused the peer; PG_E_TLS when it refused us (a TLS 1.3 server judges
+ * last, so a client may learn it from a read after its own handshake) or broke the protocol; PG_E_RESET,
+ * "unexpected EOF", for an end without close_notify. A close that is not an abort sends close_notify first.
+ */
 int cert_tls_client(struct pg_loop *l, struct pg_transport *lower, struct cert_creds *creds,
                     const struct cert_expect *expect, struct pg_transport **out) PG_MUST_CHECK;
 int cert_tls_server(struct pg_loop *l, struct pg_transport *lower, struct cert_creds *creds,

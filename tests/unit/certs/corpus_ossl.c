@@ -362,8 +362,10 @@ size_t corpus_peer_read(struct corpus_peer *p, void *buf, size_t cap)
 const char *corpus_peer_describe(struct corpus_peer *p)
 {
     SSL_SESSION *s = SSL_get0_session(p->ssl);
-    snprintf(p->text, sizeof(p->text), "%s %s %s", SSL_get_version(p->ssl), SSL_get_cipher_name(p->ssl),
-             s != NULL && SSL_SESSION_is_resumable(s) ? "resumable" : "once");
+    const char *sni = SSL_get_servername(p->ssl, TLSEXT_NAMETYPE_host_name);
+    snprintf(p->text, sizeof(p->text), "%s %s %s sni=%s", SSL_get_version(p->ssl),
+             SSL_get_cipher_name(p->ssl), s != NULL && SSL_SESSION_is_resumable(s) ? "resumable" : "once",
+             sni != NULL ? sni : "none");
     return p->text;
 }
 

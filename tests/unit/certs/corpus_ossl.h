@@ -51,7 +51,7 @@ int corpus_peer_write(struct corpus_peer *p, const void *data, size_t len, struc
 int corpus_peer_key_update(struct corpus_peer *p, struct pg_sb *out);
 size_t corpus_peer_read(struct corpus_peer *p, void *buf, size_t cap);
 const char *
-corpus_peer_describe(struct corpus_peer *p); /* version, cipher and whether a session ticket came */
+corpus_peer_describe(struct corpus_peer *p); /* version, cipher, whether a session ticket came, SNI */
 void corpus_peer_free(struct corpus_peer *p);
 
 /* RS256 signature by a fresh RSA 2048 key; its public numbers. For tokens. */

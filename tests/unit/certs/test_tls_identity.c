@@ -598,17 +598,23 @@ static void bare_pump(struct bare *b)
     }
 }
 
-static void bare_make(struct bare *b, struct cert_creds *c, struct corpus_peer *peer, bool ours_is_server)
+static void bare_make_for(struct bare *b, struct cert_creds *c, struct corpus_peer *peer, bool ours_is_server,
+                          const struct cert_expect *expect)
 {
     struct pg_transport *far = NULL;
     *b = (struct bare){.peer = peer};
     pg_sb_init(&b->out, 1u << 20);
     CU_ASSERT_EQUAL_FATAL(pg_loop_new(&b->l), 0);
     CU_ASSERT_EQUAL_FATAL(pg_mem_pair(b->l, 1u << 20, &b->near, &far), 0);
-    CU_ASSERT_EQUAL_FATAL(ours_is_server ? cert_tls_server(b->l, far, c, &mesh, &b->ours)
-                                         : cert_tls_client(b->l, far, c, &mesh, &b->ours),
+    CU_ASSERT_EQUAL_FATAL(ours_is_server ? cert_tls_server(b->l, far, c, expect, &b->ours)
+                                         : cert_tls_client(b->l, far, c, expect, &b->ours),
                           0);
     bare_pump(b);
+}
+
+static void bare_make(struct bare *b, struct cert_creds *c, struct corpus_peer *peer, bool ours_is_server)
+{
+    bare_make_for(b, c, peer, ours_is_server, &mesh);
 }
 
 static void bare_end(struct bare *b)
@@ -643,7 +649,7 @@ static void test_alpn_and_version(void)
     bare_make(&b, c, corpus_peer_new(false, &p, ca, "\x08http/1.1\x02h2", 12, 0), true);
     CU_ASSERT_EQUAL(pg_transport_status(b.ours), 1);
     CU_ASSERT_EQUAL(b.state, 1);
-    CU_ASSERT_STRING_EQUAL(corpus_peer_describe(b.peer), "TLSv1.3 TLS_AES_256_GCM_SHA384 once");
+    CU_ASSERT_STRING_EQUAL(corpus_peer_describe(b.peer), "TLSv1.3 TLS_AES_256_GCM_SHA384 once sni=none");
     bare_end(&b);
 
     bare_make(&b, c, corpus_peer_new(true, &p, ca, NULL, 0, 0), false);
@@ -667,6 +673,35 @@ static void test_alpn_and_version(void)
                            "remote error: tls: protocol version not supported");
     bare_end(&b);
 
+    cert_creds_unref(c);
+    corpus_fini();
+}
+
+/* The first name goes out as SNI when names are DNS names; a SPIFFE peer learns nothing from it. */
+static void test_sni(void)
+{
+    struct bare b;
+    begin();
+    struct corpus_pair p =
+        corpus_issue(root, &(struct corpus_leaf){.uri = {SERVER_ID}, .dns = "istiod.istio-system.svc"});
+    struct cert_creds *c = creds_of(&p, corpus_ca_pem(root), NULL);
+    const struct pg_str dns[] = {PG_STR("istiod.istio-system.svc"), PG_STR("other")};
+    const struct pg_str ip[] = {PG_STR("10.0.0.1"), PG_STR("istiod.istio-system.svc")};
+    const struct pg_str id[] = {PG_STR(SERVER_ID)};
+    const struct {
+        struct cert_expect expect;
+        const char *sni;
+    } cases[] = {{{CERT_EXPECT_DNS, dns, 2}, " sni=istiod.istio-system.svc"},
+                 {{CERT_EXPECT_DNS, ip, 2}, " sni=none"},
+                 {{CERT_EXPECT_SPIFFE, id, 1}, " sni=none"},
+                 {{CERT_EXPECT_MESH, NULL, 0}, " sni=none"}};
+    for (size_t i = 0; i < PG_ARRAY_LEN(cases); i++) {
+        struct corpus_peer *peer = corpus_peer_new(true, &p, corpus_ca_pem(root), "\x02h2", 3, 0);
+        bare_make_for(&b, c, peer, false, &cases[i].expect);
+        CU_ASSERT_EQUAL(pg_transport_status(b.ours), 1);
+        CU_ASSERT_PTR_NOT_NULL(strstr(corpus_peer_describe(peer), cases[i].sni));
+        bare_end(&b);
+    }
     cert_creds_unref(c);
     corpus_fini();
 }
@@ -906,6 +941,6 @@ TEST_MAIN("tls identity", {"SVID corpus", test_corpus}, {"good SVIDs", test_good
           {"alert beats reset", test_alert_beats_reset}, {"DNS names", test_dns}, {"optional", test_optional},
           {"trust domains", test_trust_domains}, {"roots of one name", test_roots_of_one_name},
           {"clock", test_clock}, {"truncation", test_truncation}, {"ALPN and version", test_alpn_and_version},
-          {"key update", test_key_update}, {"key update flood", test_key_update_flood},
+          {"SNI", test_sni}, {"key update", test_key_update}, {"key update flood", test_key_update_flood},
           {"name constraints", test_name_constraints}, {"garbage", test_garbage},
           {"credentials refused", test_creds_refuse}, {"allocation failures", test_sweep})

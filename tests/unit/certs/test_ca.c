@@ -126,6 +126,25 @@ static void test_intermediate_text(void)
     pg_sb_fini(&out);
 }
 
+/* Exactly the files of the makefile, no temporary one left. */
+static void test_files(void)
+{
+    static const char *const names[] = {"ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem"};
+    char *argv[] = {ARG("ls"), ARG("-A"), east, NULL};
+    struct pg_sb out;
+    struct pg_sb want;
+    make_files();
+    pg_sb_init(&out, 65536);
+    pg_sb_init(&want, 65536);
+    CU_ASSERT_EQUAL(run_program(argv, &out), 0);
+    for (size_t i = 0; i < PG_ARRAY_LEN(names); i++) {
+        pg_sb_fmt(&want, "%s\n", names[i]);
+    }
+    CU_ASSERT_STRING_EQUAL(out.p, want.p);
+    pg_sb_fini(&out);
+    pg_sb_fini(&want);
+}
+
 static void test_exists_and_names(void)
 {
     struct pg_errtext err = {.text = ""};
@@ -489,8 +508,9 @@ static void test_force(void)
 }
 
 TEST_MAIN("ca", {"root certificate", test_root_text}, {"intermediate certificate", test_intermediate_text},
-          {"exists, bad names", test_exists_and_names}, {"openssl verifies", test_openssl_verifies},
-          {"request", test_csr_text}, {"signing profile", test_sign_profile}, {"lifetimes", test_ttl},
+          {"files", test_files}, {"exists, bad names", test_exists_and_names},
+          {"openssl verifies", test_openssl_verifies}, {"request", test_csr_text},
+          {"signing profile", test_sign_profile}, {"lifetimes", test_ttl},
           {"bad requests", test_bad_requests}, {"serving certificate", test_server_certificate},
           {"loading refuses", test_load_refuses}, {"allocation failures", test_sweep},
           {"digest", test_digest}, {"force", test_force})

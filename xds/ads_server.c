@@ -48,8 +48,6 @@ struct adss {
     struct stype types[XDS_VIEW_TYPES_MAX];
     size_t n_types;
     uint64_t epoch; /* for marks */
-    struct pg_arena scratch;
-    struct pg_str event_url; /* into scratch */
 };
 
 /* --- sets of names
@@ -111,7 +109,6 @@ int adss_new(struct xds_view *v, struct adss **out)
     }
     a->view = v;
     pg_arena_init(&a->node_arena, NODE_BYTES_MAX);
-    pg_arena_init(&a->scratch, REQUEST_ARENA_MAX);
     *out = a;
     return 0;
 }
@@ -135,7 +132,6 @@ void adss_free(struct adss *a)
         stype_free(&a->types[i]);
     }
     pg_arena_fini(&a->node_arena);
-    pg_arena_fini(&a->scratch);
     pg_free(a);
 }
 
@@ -312,7 +308,7 @@ static void answer(struct stype *t, const struct xds_delta_request *q, struct ad
         size_t len = q->error_message.len < ERROR_MAX ? q->error_message.len : ERROR_MAX;
         pg_sb_add(&t->last_error, q->error_message.p, len);
         ev->nacked = true;
-        ev->error = q->error_message;
+        ev->error = pg_sb_view(&t->last_error);
     } else {
         t->n_acked++;
         t->synced_acked = t->synced;
@@ -345,6 +341,7 @@ static int take_request(struct adss *a, const struct xds_delta_request *q, struc
         }
         answer(t, q, ev);
     }
+    ev->type_url = pg_str_c(t->url);
     if (r == 0) {
         r = subscribe(t, q);
     }
@@ -354,13 +351,11 @@ static int take_request(struct adss *a, const struct xds_delta_request *q, struc
     return r == 0 && first ? keep_initial(t, q) : r;
 }
 
-int adss_request(struct adss *a, struct pg_str bytes, struct adss_event *ev, int *grpc_code,
-                 struct pg_errtext *err)
+static int read_request(struct adss *a, struct pg_str bytes, struct pg_arena *arena, struct adss_event *ev,
+                        int *grpc_code, struct pg_errtext *err)
 {
     struct xds_delta_request q = {0};
-    *ev = (struct adss_event){0};
-    pg_arena_fini(&a->scratch); /* slices of the last event end here */
-    int r = xds_delta_request_decode(bytes, &a->scratch, &q, err);
+    int r = xds_delta_request_decode(bytes, arena, &q, err);
     if (r == PG_E_PARSE) {
         *grpc_code = GRPC_INTERNAL;
         return r;
@@ -375,7 +370,6 @@ int adss_request(struct adss *a, struct pg_str bytes, struct adss_event *ev, int
         return fail(GRPC_INVALID_ARGUMENT, "type URL is required for ADS", grpc_code, err);
     }
     if (r == 0) {
-        ev->type_url = q.type_url;
         r = take_request(a, &q, ev);
     }
     if (r < 0) {
@@ -383,6 +377,17 @@ int adss_request(struct adss *a, struct pg_str bytes, struct adss_event *ev, int
                    r == PG_E_NOMEM ? "out of memory" : "too many types or names on one stream", grpc_code,
                    err);
     }
+    return r;
+}
+
+int adss_request(struct adss *a, struct pg_str bytes, struct adss_event *ev, int *grpc_code,
+                 struct pg_errtext *err)
+{
+    struct pg_arena arena;
+    *ev = (struct adss_event){0};
+    pg_arena_init(&arena, REQUEST_ARENA_MAX);
+    int r = read_request(a, bytes, &arena, ev, grpc_code, err);
+    pg_arena_fini(&arena);
     return r;
 }
 

@@ -113,13 +113,13 @@ static bool by_hostname(const struct upstream_query *q, const struct xds_gateway
         if (choose_upstream(q, v, ref->hbone_port, out)) {
             return true;
         }
-        snprintf(error, cap, "%s: service %.*s has no healthy endpoint for port %u", what,
+        snprintf(error, cap, "%sservice %.*s has no healthy endpoint for port %u", what,
                  PG_STR_ARG(v->rec->head.key), ref->hbone_port);
         return false;
     }
     const peering_workload *w = workload_by_hostname(q->snapshot, ref->ns, ref->hostname);
     if (w == NULL) {
-        snprintf(error, cap, "%s: %.*s not found", what, PG_STR_ARG(ref->hostname));
+        snprintf(error, cap, "%s%.*s not found", what, PG_STR_ARG(ref->hostname));
         return false;
     }
     single_upstream(q, w, ref->hbone_port, out);
@@ -141,7 +141,7 @@ bool upstream_by_ref(const struct upstream_query *q, const struct xds_gateway *r
         return true;
     }
     char ip[PG_IP_TEXT];
-    snprintf(error, cap, "%s: %.*s/%s not found", what, PG_STR_ARG(ref->address.network),
+    snprintf(error, cap, "%s%.*s/%s not found", what, PG_STR_ARG(ref->address.network),
              pg_ip_fmt(&ref->address.ip, ip));
     return false;
 }

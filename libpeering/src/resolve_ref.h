@@ -31,7 +31,7 @@ struct upstream_query {
 bool upstream_by_ip(const struct upstream_query *q, struct pg_str network, const peering_ip *ip,
                     uint16_t port, struct upstream *out);
 /* A waypoint or network gateway. False with the reason in `error`, which starts with `what`, e.g.
- * "unknown waypoint". */
+ * "unknown network gateway: ". */
 bool upstream_by_ref(const struct upstream_query *q, const struct xds_gateway *ref, const char *what,
                      struct upstream *out, char *error, size_t cap);
 

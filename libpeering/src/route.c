@@ -126,7 +126,7 @@ static int through_gateway(struct deciding *d, const struct upstream *u)
     }
     struct upstream gw;
     struct upstream_query q = query_of(d, CHOOSE_STANDARD, false);
-    if (!upstream_by_ref(&q, ref, "unknown network gateway", &gw, out->error, sizeof(out->error))) {
+    if (!upstream_by_ref(&q, ref, "unknown network gateway: ", &gw, out->error, sizeof(out->error))) {
         out->kind = PEERING_ROUTE_NONE;
         return 0;
     }
@@ -162,7 +162,7 @@ static int through_waypoint(struct deciding *d, const struct xds_gateway *ref, b
     peering_route *out = d->out;
     struct upstream wp;
     struct upstream_query q = query_of(d, CHOOSE_WAYPOINT, true);
-    if (!upstream_by_ref(&q, ref, "unknown waypoint: waypoint", &wp, out->error, sizeof(out->error))) {
+    if (!upstream_by_ref(&q, ref, "unknown waypoint: waypoint ", &wp, out->error, sizeof(out->error))) {
         out->kind = PEERING_ROUTE_NONE;
         return 0;
     }
@@ -299,6 +299,10 @@ int peering_route_decide(const peering_snapshot *s, const peering_route_query *q
     *out = (peering_route){.kind = PEERING_ROUTE_NONE};
     if (q->source == NULL) {
         refuse(out, "failed to fetch information about local workload");
+        return 0;
+    }
+    if (q->dst_ip.len != 4 && q->dst_ip.len != 16) {
+        refuse(out, "no destination address");
         return 0;
     }
     struct deciding d = {.s = s, .q = q, .out = out};

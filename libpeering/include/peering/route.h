@@ -49,7 +49,7 @@ enum peering_route_kind {
 typedef struct peering_route {
     enum peering_route_kind kind;
     peering_ip hop_ip; /**< connect here; len 0 with hop_host set: resolve that name first */
-    peering_str hop_host;
+    peering_str hop_host; /**< with one HBONE hop to an endpoint the authority names it too: put the address found in its place */
     uint16_t hop_port;
     char authority[PEERING_AUTHORITY_MAX]; /**< of the CONNECT (both, when double); NUL-terminated */
     /** Identities accepted at the far end: `outer_sans` at the hop (HBONE: destination or waypoint; double: the gateway), `inner_sans` at

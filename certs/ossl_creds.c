@@ -21,6 +21,7 @@ struct own { /* parsed own certificate, or nothing */
  * data. */
 static bool harden(SSL_CTX *ctx, X509_STORE *store)
 {
+    char groups[] = GROUPS; /* libssl's macro casts const away */
     SSL_CTX_set_security_level(ctx, CERT_SECURITY_LEVEL);
     SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
@@ -31,7 +32,7 @@ static bool harden(SSL_CTX *ctx, X509_STORE *store)
     SSL_CTX_set1_cert_store(ctx, store);
     return SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) == 1 &&
            SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) == 1 &&
-           SSL_CTX_set_ciphersuites(ctx, CIPHERS) == 1 && SSL_CTX_set1_groups_list(ctx, GROUPS) == 1 &&
+           SSL_CTX_set_ciphersuites(ctx, CIPHERS) == 1 && SSL_CTX_set1_groups_list(ctx, groups) == 1 &&
            SSL_CTX_set_num_tickets(ctx, 0) == 1 && SSL_CTX_set_max_early_data(ctx, 0) == 1;
 }
 

@@ -835,7 +835,7 @@ static bool set_role(struct tls *t, bool server)
     struct pg_ip ip;
     if (t->expect.kind == CERT_EXPECT_DNS && t->expect.n_names > 0 &&
         pg_ip_parse(t->expect.names[0], &ip) < 0) {
-        return SSL_set_tlsext_host_name(t->ssl, t->expect.names[0].p) == 1;
+        return SSL_set_tlsext_host_name(t->ssl, t->expect.text) == 1; /* begins with the first name */
     }
     return true;
 }

@@ -369,7 +369,11 @@ int grpc_stream_send(struct grpc_stream *s, struct pg_str msg)
         return r == PG_E_AGAIN ? PG_E_CLOSED : r;
     }
     r = grpc_out_pump(&s->out, s->s);
-    return r == PG_E_NOMEM ? r : 0; /* a dead stream tells by on_closed */
+    if (r == PG_E_NOMEM) {
+        die(s, PG_H2_INTERNAL_ERROR); /* part of it may be out: there is no way back */
+        return r;
+    }
+    return 0; /* a dead stream tells by on_closed */
 }
 
 void grpc_stream_abort(struct grpc_stream *s)

@@ -21,6 +21,7 @@ enum {
     F_CONTINUATION,
     F_PRIORITY_UPDATE = 0x10
 };
+enum { PROTOCOL_ERROR = 1, STREAM_CLOSED = 5 };
 enum { FLAG_ACK = 0x1, FLAG_END_STREAM = 0x1, FLAG_PADDED = 0x8, FLAG_PRIORITY = 0x20 };
 
 #define EARNED_WINDOW_PER_HEADERS 4
@@ -58,6 +59,7 @@ void pg_h2_guard_init(struct pg_h2_guard *g, bool server, uint32_t resets_per_s,
     g->max_fields = max_fields;
     g->max_block = max_block;
     g->skip = server ? PG_H2_PREFACE_LEN : 0;
+    g->server = server;
 }
 
 static void refill(struct pg_h2_guard *g, uint64_t now_ms)
@@ -202,6 +204,80 @@ static const char *skim(struct pg_h2_guard *g, const uint8_t *p, size_t n)
     return NULL;
 }
 
+/* ---- rules the library does not hold ---- */
+
+static uint32_t stream_id(const struct pg_h2_guard *g)
+{
+    return (uint32_t)(g->head[5] & 0x7f) << 24 | (uint32_t)g->head[6] << 16 | (uint32_t)g->head[7] << 8 |
+           g->head[8];
+}
+
+static const char *violates(struct pg_h2_guard *g, uint32_t code, const char *what)
+{
+    g->violation = code;
+    return what;
+}
+
+static bool has_ended(const struct pg_h2_guard *g, uint32_t id)
+{
+    for (size_t i = 0; i < PG_H2_ENDED_KEPT; i++) {
+        if (g->ended[i] == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void note_end(struct pg_h2_guard *g, uint32_t id)
+{
+    if (!has_ended(g, id)) {
+        g->ended[g->ended_next] = id;
+        g->ended_next = (g->ended_next + 1) % PG_H2_ENDED_KEPT;
+    }
+}
+
+/* A client opens streams in order. */
+static const char *opens(struct pg_h2_guard *g, uint32_t id)
+{
+    uint32_t next = g->last_id == 0 ? 1 : g->last_id + 2;
+    if (id > next) {
+        g->skipped_from = next;
+        g->skipped_to = id - 2;
+    } else if (id < next && id >= g->skipped_from && id <= g->skipped_to) {
+        return violates(g, PROTOCOL_ERROR, "stream opened out of order");
+    }
+    g->last_id = id > g->last_id ? id : g->last_id;
+    return NULL;
+}
+
+/* DATA and HEADERS: the peer may not go on after it ended the stream, however long we have been done with it.
+ */
+static const char *check_stream(struct pg_h2_guard *g)
+{
+    uint32_t id = stream_id(g);
+    uint8_t type = g->head[3];
+    if (id == 0 || (type != F_DATA && type != F_HEADERS && type != F_RST_STREAM)) {
+        return NULL; /* the library refuses id 0 */
+    }
+    if (type != F_RST_STREAM && has_ended(g, id)) {
+        return violates(g, STREAM_CLOSED, "frame on a stream the peer had ended");
+    }
+    if (type == F_RST_STREAM || (g->head[4] & FLAG_END_STREAM) != 0) {
+        note_end(g, id);
+    }
+    return g->server && type == F_HEADERS && id % 2 == 1 ? opens(g, id) : NULL;
+}
+
+/* Priorities are switched off, yet a broken PRIORITY frame is an error. */
+static const char *priority_byte(struct pg_h2_guard *g, uint8_t b, uint32_t pos)
+{
+    g->first_word = g->first_word << 8 | b;
+    if (pos == 3 && (g->first_word & 0x7fffffff) == stream_id(g)) {
+        return violates(g, PROTOCOL_ERROR, "stream depends on itself");
+    }
+    return NULL;
+}
+
 /* ---- frames ---- */
 
 static const char *frame_begins(struct pg_h2_guard *g, uint64_t now_ms)
@@ -210,6 +286,10 @@ static const char *frame_begins(struct pg_h2_guard *g, uint64_t now_ms)
     g->pos = 0;
     g->pad = 0;
     g->lead = 0;
+    const char *broken = check_stream(g);
+    if (broken != NULL) {
+        return broken;
+    }
     switch (g->head[3]) {
     case F_DATA:
         if ((flags & FLAG_PADDED) != 0) {
@@ -232,6 +312,10 @@ static const char *frame_begins(struct pg_h2_guard *g, uint64_t now_ms)
     case F_PUSH_PROMISE: /* the library refuses it */
         return NULL;
     case F_PRIORITY:
+        if (stream_id(g) == 0) {
+            return violates(g, PROTOCOL_ERROR, "PRIORITY on stream 0");
+        }
+        return pg_h2_guard_take(g, PG_H2_B_PRIORITY, now_ms);
     case F_PRIORITY_UPDATE:
         return pg_h2_guard_take(g, PG_H2_B_PRIORITY, now_ms);
     case F_RST_STREAM:
@@ -282,6 +366,9 @@ static const char *payload(struct pg_h2_guard *g, const uint8_t *p, size_t n, ui
     }
     if (bad == NULL && (type == F_HEADERS || type == F_CONTINUATION)) {
         bad = block_part(g, p, n);
+    }
+    for (size_t i = 0; bad == NULL && type == F_PRIORITY && i < n && g->pos + i < 4; i++) {
+        bad = priority_byte(g, p[i], g->pos + (uint32_t)i);
     }
     g->pos += (uint32_t)n;
     return bad;

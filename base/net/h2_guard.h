@@ -41,7 +41,18 @@ enum pg_h2_skim {
     SKIM_VALUE_MORE,
     SKIM_VALUE
 };
+#define PG_H2_ENDED_KEPT 16
 struct pg_h2_guard {
+    /* The library forgets a stream the moment it is closed: the last ones the peer itself ended, and the last
+     * ids it skipped, are kept here. */
+    uint32_t ended[PG_H2_ENDED_KEPT];
+    uint32_t ended_next;
+    uint32_t last_id; /* server: the highest the client opened */
+    uint32_t skipped_from;
+    uint32_t skipped_to;
+    uint32_t violation;  /* HTTP/2 error code once the peer broke a rule, 0 before */
+    uint32_t first_word; /* of the payload of a PRIORITY frame */
+    bool server;
     struct pg_h2_bucket budget[PG_H2_B_COUNT];
     uint64_t last_ms;
     uint32_t max_fields;

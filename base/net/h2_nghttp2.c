@@ -622,7 +622,11 @@ int pg_h2_ng_recv(struct pg_h2 *h, const unsigned char *p, size_t n)
 {
     const char *bad = pg_h2_guard_scan(&h->guard, p, n, pg_loop_now_ms(h->loop));
     if (bad != NULL) {
-        pg_h2_guard_trip(h, bad);
+        if (h->guard.violation != 0) {
+            pg_h2_fail(h, PG_E_PROTO, bad);
+        } else {
+            pg_h2_guard_trip(h, bad);
+        }
         return PG_E_PROTO;
     }
     ssize_t rv = nghttp2_session_mem_recv(h->ng, p, n);

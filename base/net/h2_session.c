@@ -438,10 +438,11 @@ static void goaway_frame(const struct pg_h2 *h, uint8_t f[17], uint32_t code)
 static void last_words(struct pg_h2 *h, int err)
 {
     uint8_t f[17];
-    uint32_t code = h->stats.guard != NULL ? ENHANCE_YOUR_CALM
-                    : err == PG_E_PROTO    ? PG_H2_PROTOCOL_ERROR
-                    : err == PG_E_TIMEDOUT ? PG_H2_NO_ERROR
-                                           : PG_H2_INTERNAL_ERROR;
+    uint32_t code = h->stats.guard != NULL    ? ENHANCE_YOUR_CALM
+                    : h->guard.violation != 0 ? h->guard.violation
+                    : err == PG_E_PROTO       ? PG_H2_PROTOCOL_ERROR
+                    : err == PG_E_TIMEDOUT    ? PG_H2_NO_ERROR
+                                              : PG_H2_INTERNAL_ERROR;
     goaway_frame(h, f, code);
     if (pg_buf_add(&h->left, f, sizeof(f)) < 0) {
         pg_buf_fini(&h->left);
@@ -567,12 +568,12 @@ static bool still_open(struct pg_h2 *h, int r)
         end_session(h, PG_E_PROTO, text);
         return false;
     }
-    if (r < 0) {
-        end_session(h, r, pg_err_str(r));
-        return false;
-    }
     if (h->fail_err != 0) {
         end_session(h, h->fail_err, h->text[0] != '\0' ? h->text : pg_err_str(h->fail_err));
+        return false;
+    }
+    if (r < 0) {
+        end_session(h, r, pg_err_str(r));
         return false;
     }
     return true;

@@ -176,6 +176,14 @@ static void test_bursts(void)
     CU_ASSERT_EQUAL(burst(3, 0, zero, 4, "rapid-reset"), 1001);
 }
 
+static void say_on(struct wire *w, uint32_t id, uint8_t type, uint8_t flags, const void *p, size_t len)
+{
+    size_t at = w->n;
+    frame(w, type, flags, p, len);
+    w->b[at + 7] = (uint8_t)(id >> 8);
+    w->b[at + 8] = (uint8_t)id;
+}
+
 static void test_not_counted(void)
 {
     struct pg_h2_guard g;
@@ -184,13 +192,77 @@ static void test_not_counted(void)
     static const uint8_t pad[5] = {3, 'x', 0, 0, 0};
     frame(&w, 6, 1, zero, 8);  /* PING ACK */
     frame(&w, 4, 1, NULL, 0);  /* SETTINGS ACK */
-    frame(&w, 0, 1, NULL, 0);  /* END_STREAM */
     frame(&w, 0, 8, pad, 5);   /* one byte among padding */
     frame(&w, 0, 0, zero, 40); /* data */
     fresh(&g);
     for (int i = 0; i < 50000; i++) {
         CU_ASSERT_PTR_NULL_FATAL(pg_h2_guard_scan(&g, w.b, w.n, 5000));
     }
+    for (uint32_t id = 3; id < 50003; id += 2) { /* an empty end is no empty frame */
+        w.n = 0;
+        say_on(&w, id, 0, 1, NULL, 0);
+        CU_ASSERT_PTR_NULL_FATAL(pg_h2_guard_scan(&g, w.b, w.n, 5000));
+    }
+}
+
+/* Frames that break a rule the library would let pass once it has forgotten the stream. */
+static uint32_t broken(const struct wire *w, bool server)
+{
+    struct pg_h2_guard g;
+    pg_h2_guard_init(&g, server, 100, 20, 1000, 5000);
+    g.skip = 0;
+    const char *bad = NULL;
+    for (size_t i = 0; i < w->n && bad == NULL; i++) { /* byte by byte */
+        bad = pg_h2_guard_scan(&g, w->b + i, 1, 5000);
+    }
+    CU_ASSERT_EQUAL(bad != NULL, g.violation != 0);
+    return g.violation;
+}
+
+static void test_rules(void)
+{
+    struct wire w = {.n = 0};
+    say_on(&w, 1, 1, 5, "\x82", 1);       /* HEADERS, END_STREAM */
+    say_on(&w, 1, 3, 0, "\0\0\0\x08", 4); /* RST_STREAM of an ended stream is fine, WINDOW_UPDATE too */
+    say_on(&w, 1, 8, 0, "\0\0\0\x01", 4);
+    say_on(&w, 3, 1, 4, "\x82", 1);
+    say_on(&w, 3, 0, 0, "x", 1);
+    say_on(&w, 3, 0, 1, "x", 1);
+    say_on(&w, 9, 1, 4, "\x82", 1); /* skips 5 and 7 */
+    say_on(&w, 9, 1, 5, "\x82", 1); /* trailers */
+    say_on(&w, 11, 2, 0, "\0\0\0\x01\0", 5);
+    CU_ASSERT_EQUAL(broken(&w, true), 0);
+    size_t n = w.n;
+    say_on(&w, 1, 0, 0, "x", 1);
+    CU_ASSERT_EQUAL(broken(&w, true), 5);
+    w.n = n;
+    say_on(&w, 3, 1, 4, "\x82", 1);
+    CU_ASSERT_EQUAL(broken(&w, true), 5);
+    w.n = n;
+    say_on(&w, 5, 1, 4, "\x82", 1);
+    CU_ASSERT_EQUAL(broken(&w, true), 1);
+    w.n = n;
+    say_on(&w, 7, 1, 4, "\x82", 1);
+    CU_ASSERT_EQUAL(broken(&w, true), 1);
+    CU_ASSERT_EQUAL(broken(&w, false), 0); /* a server answers in any order */
+    w.n = n;
+    say_on(&w, 13, 1, 4, "\x82", 1);
+    say_on(&w, 13, 3, 0, "\0\0\0\x08", 4);
+    CU_ASSERT_EQUAL(broken(&w, true), 0);
+    say_on(&w, 13, 0, 0, "x", 1);
+    CU_ASSERT_EQUAL(broken(&w, true), 5);
+    w.n = n;
+    say_on(&w, 0, 2, 0, "\0\0\0\x01\0", 5);
+    CU_ASSERT_EQUAL(broken(&w, true), 1);
+    w.n = n;
+    say_on(&w, 11, 2, 0, "\x80\0\0\x0b\0", 5);
+    CU_ASSERT_EQUAL(broken(&w, true), 1);
+    w.n = n; /* long ago: forgotten, and left to the library */
+    for (uint32_t id = 11; id < 11 + 2 * 20; id += 2) {
+        say_on(&w, id, 1, 5, "\x82", 1);
+    }
+    say_on(&w, 1, 0, 0, "x", 1);
+    CU_ASSERT_EQUAL(broken(&w, true), 0);
 }
 
 /* A bulk receiver: two WINDOW_UPDATEs for each DATA frame we send, a PING for each it sends, at 100,000/s. */
@@ -264,5 +336,5 @@ static void test_random(void)
 
 TEST_MAIN("h2 guard", {"preface", test_preface}, {"header fields", test_header_fields},
           {"padding and priority", test_padding_and_priority}, {"header bytes", test_header_bytes},
-          {"bursts", test_bursts}, {"not counted", test_not_counted}, {"honest rates", test_honest_rates},
-          {"refill", test_refill}, {"random", test_random})
+          {"bursts", test_bursts}, {"not counted", test_not_counted}, {"rules", test_rules},
+          {"honest rates", test_honest_rates}, {"refill", test_refill}, {"random", test_random})

@@ -7,6 +7,8 @@
  */
 #include "net/resolve.h"
 
+#include "net/sock.h"
+
 #include "core/mem.h"
 
 #include <ares.h>
@@ -121,6 +123,14 @@ static void on_sock_state(void *arg, ares_socket_t fd, int readable, int writabl
     pg_io_want(s->io, (readable ? PG_READ : 0) | (writable ? PG_WRITE : 0));
 }
 
+/* Queries must pass redirection like everything else of ours. */
+static int on_socket(ares_socket_t fd, int type, void *arg)
+{
+    (void)type;
+    (void)arg;
+    return pg_sock_apply_default_mark(fd) == 0 ? 0 : -1;
+}
+
 int pg_resolver_new(struct pg_loop *l, const char *servers, struct pg_resolver **out, struct pg_errtext *err)
 {
     struct ares_options o = {.timeout = TRY_MS, .tries = TRIES, .sock_state_cb = on_sock_state};
@@ -138,6 +148,9 @@ int pg_resolver_new(struct pg_loop *l, const char *servers, struct pg_resolver *
     pg_list_init(&r->queries);
     o.sock_state_cb_data = r;
     status = ares_init_options(&r->channel, &o, mask);
+    if (status == ARES_SUCCESS) {
+        ares_set_socket_callback(r->channel, on_socket, NULL);
+    }
     if (status == ARES_SUCCESS && servers != NULL) {
         status = ares_set_servers_ports_csv(r->channel, servers);
         if (status != ARES_SUCCESS) {

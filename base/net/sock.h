@@ -12,7 +12,7 @@ struct pg_sock_options {
     uint32_t keepalive_interval_s;
     uint32_t keepalive_retries;
     uint32_t user_timeout_ms; /* 0: kernel default */
-    uint32_t mark;            /* SO_MARK; 0: none */
+    uint32_t mark;            /* SO_MARK; 0: the process's default */
     const char *congestion;   /* TCP congestion control name; NULL: system default */
     /* connect only: bind this source address first (ip.len 0: none), with IP_TRANSPARENT|IP_FREEBIND when
      * `transparent`; when that fails the connect goes on unbound. */
@@ -62,6 +62,13 @@ int pg_udp_open(struct pg_loop *l, const struct pg_addr *bind_to, const struct p
 int pg_udp_send(struct pg_udp *u, const void *p, size_t len, const struct pg_addr *to) PG_MUST_CHECK;
 struct pg_addr pg_udp_addr(const struct pg_udp *u);
 void pg_udp_free(struct pg_udp *u);
+
+/* SO_MARK of every socket made from now on whose own options name none, resolver's included: a proxy must
+ * recognise all of its own traffic, or redirection would catch its way to the control plane. 0: none.
+ * Process-wide; set before threads start. */
+void pg_sock_set_default_mark(uint32_t mark);
+/* The same for a socket some library made; PG_E_IO and friends when the kernel refuses. */
+int pg_sock_apply_default_mark(int fd) PG_MUST_CHECK;
 
 /* Raises RLIMIT_NOFILE's soft limit to the hard one; returns the value in force. */
 uint64_t pg_raise_fd_limit(void);

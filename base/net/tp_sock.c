@@ -53,20 +53,36 @@ void pg_sock_set_transparent(int fd, bool v6)
     (void)pg_sock_set(fd, SOL_IP, IP_FREEBIND, 1);
 }
 
+static uint32_t default_mark;
+
+void pg_sock_set_default_mark(uint32_t mark)
+{
+    default_mark = mark;
+}
+
+int pg_sock_apply_default_mark(int fd)
+{
+    return default_mark == 0 ? 0 : pg_sock_set(fd, SOL_SOCKET, SO_MARK, (int)default_mark);
+}
+
+static int apply_mark(int fd, const struct pg_sock_options *o, struct pg_errtext *err)
+{
+    uint32_t mark = o != NULL && o->mark != 0 ? o->mark : default_mark;
+    int r = mark == 0 ? 0 : pg_sock_set(fd, SOL_SOCKET, SO_MARK, (int)mark);
+    if (r < 0) {
+        pg_err_set(err, "cannot set mark %u on a socket: %s", mark, pg_err_str(r));
+    }
+    return r;
+}
+
 int pg_sock_apply(int fd, const struct pg_sock_options *o, bool stream, struct pg_errtext *err)
 {
     if (stream) {
         (void)pg_sock_set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     }
-    if (o == NULL) {
-        return 0;
-    }
-    if (o->mark != 0) {
-        int r = pg_sock_set(fd, SOL_SOCKET, SO_MARK, (int)o->mark);
-        if (r < 0) {
-            pg_err_set(err, "cannot set mark %u on a socket: %s", o->mark, pg_err_str(r));
-            return r;
-        }
+    int marked = apply_mark(fd, o, err);
+    if (marked < 0 || o == NULL) {
+        return marked;
     }
     if (stream && o->keepalive) {
         (void)pg_sock_set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);

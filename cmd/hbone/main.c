@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hbone: arguments, configuration, logging, then the process of hbone/proxy.h. */
 #include "core/log.h"
+#include "net/sock.h"
 #include "hbone/proxy.h"
 
 #include <fcntl.h>
@@ -91,6 +92,7 @@ static int run(const struct hb_config *cfg)
     struct pg_errtext err = {.text = ""};
     struct hb_proxy *p;
     (void)prctl(PR_SET_DUMPABLE, 0); /* private keys stay out of core files */
+    pg_sock_set_default_mark(cfg->packet_mark);
     int r = check_transparent(cfg, &err);
     r = r < 0 ? r : hb_proxy_new(cfg, &p, &err);
     if (r < 0) {
@@ -121,6 +123,9 @@ int main(int argc, char **argv)
         pg_err_set(&err, "unknown command %s", cmd);
         (void)fail(&err);
         return help(2);
+    }
+    if (print) {
+        pg_log_set_output(2, false);
     }
     if (hb_config_load(&cfg, environ, warn, NULL, &err) < 0) {
         return fail(&err);

@@ -164,6 +164,16 @@ static void test_small_bites(void)
     CU_ASSERT_EQUAL(e.got, sizeof(data));
     CU_ASSERT_TRUE(e.sized);
     CU_ASSERT_TRUE(pg_loop_sim_settle(l, 10)); /* and then it is quiet */
+    /* the same when every bite is a whole record */
+    pg_transport_want(b, 0);
+    for (int i = 0; i < 20; i++) {
+        CU_ASSERT_EQUAL(pg_transport_write(a, data, 500), 500);
+    }
+    (void)pg_loop_sim_settle(l, 10);
+    e = (struct eater){.bite = 500, .sized = true};
+    pg_transport_want(b, PG_READ);
+    (void)pg_loop_sim_settle(l, 60);
+    CU_ASSERT_EQUAL(e.got, 10000);
     eater_end(l, a, b);
 }
 
@@ -244,7 +254,147 @@ static void test_early_bird(void)
     teardown();
 }
 
+/* ---- credit and limits, seen from below ---- */
+
+struct meter { /* passes everything on and counts */
+    struct pg_transport t;
+    struct pg_transport *lower;
+    size_t read, consumed, written, writes, largest_read;
+    bool jammed; /* takes no bytes */
+};
+
+static struct meter *meter_of(struct pg_transport *t)
+{
+    return PG_CONTAINER_OF(t, struct meter, t);
+}
+
+static ssize_t meter_read(struct pg_transport *t, void *buf, size_t cap)
+{
+    struct meter *m = meter_of(t);
+    ssize_t n = pg_transport_read(m->lower, buf, cap);
+    m->read += n > 0 ? (size_t)n : 0;
+    m->largest_read = cap > m->largest_read ? cap : m->largest_read;
+    return n;
+}
+
+static ssize_t meter_writev(struct pg_transport *t, const struct iovec *iov, int n)
+{
+    struct meter *m = meter_of(t);
+    ssize_t w = m->jammed ? PG_E_AGAIN : pg_transport_writev(m->lower, iov, n);
+    m->written += w > 0 ? (size_t)w : 0;
+    m->writes++;
+    return w;
+}
+
+static int meter_shutdown(struct pg_transport *t)
+{
+    return pg_transport_shutdown(meter_of(t)->lower);
+}
+
+static void meter_want(struct pg_transport *t, unsigned rw)
+{
+    pg_transport_want(meter_of(t)->lower, rw);
+}
+
+static void meter_close(struct pg_transport *t, bool abrupt)
+{
+    if (abrupt) {
+        pg_transport_abort(meter_of(t)->lower);
+    } else {
+        pg_transport_close(meter_of(t)->lower);
+    }
+}
+
+static int meter_status(struct pg_transport *t)
+{
+    return pg_transport_status(meter_of(t)->lower);
+}
+
+static void meter_consumed(struct pg_transport *t, size_t n)
+{
+    meter_of(t)->consumed += n;
+}
+
+static const struct pg_transport_ops meter_ops = {
+    .name = "meter",
+    .read = meter_read,
+    .writev = meter_writev,
+    .shutdown = meter_shutdown,
+    .want = meter_want,
+    .close = meter_close,
+    .status = meter_status,
+    .consumed = meter_consumed,
+};
+
+static void on_meter(struct pg_transport *lower, unsigned rw, void *arg)
+{
+    struct meter *m = arg;
+    (void)lower;
+    m->t.on_ready(&m->t, rw, m->t.arg);
+}
+
+static void test_credit_and_limits(void)
+{
+    static char data[300000];
+    struct pg_loop *l = NULL;
+    struct pg_transport *a = NULL;
+    struct pg_transport *b = NULL;
+    struct meter m = {.t.ops = &meter_ops};
+    struct eater e = {.bite = 4096};
+    setup();
+    CU_ASSERT_EQUAL_FATAL(pg_loop_new(&l), 0);
+    CU_ASSERT_EQUAL_FATAL(pg_mem_pair(l, 1u << 20, &m.lower, &b), 0);
+    pg_transport_set_owner(m.lower, on_meter, &m);
+    CU_ASSERT_EQUAL_FATAL(cert_tls_server(l, &m.t, creds, &mesh, &a), 0);
+    CU_ASSERT_EQUAL_FATAL(cert_tls_client(l, b, creds, &mesh, &b), 0);
+    CU_ASSERT_TRUE(pg_loop_sim_settle(l, 100));
+    CU_ASSERT_EQUAL(pg_transport_status(a), 1);
+    CU_ASSERT_EQUAL(m.consumed, m.read);
+    CU_ASSERT_TRUE(m.read > 0);
+
+    /* nobody reads: nothing is taken from below */
+    size_t before = m.read;
+    CU_ASSERT_EQUAL(pg_transport_write(b, data, sizeof(data)), (ssize_t)sizeof(data));
+    (void)pg_loop_sim_settle(l, 100);
+    CU_ASSERT_EQUAL(m.read, before);
+    pg_transport_set_owner(a, on_eater, &e);
+    pg_transport_want(a, PG_READ);
+    for (int i = 0; i < 1000 && e.got < sizeof(data); i++) {
+        pg_loop_turn(l, false);
+        CU_ASSERT_TRUE(m.read - before <= e.got * 2 + 2 * 65536); /* no more than a piece ahead */
+    }
+    CU_ASSERT_EQUAL(e.got, sizeof(data));
+    CU_ASSERT_EQUAL(m.consumed, m.read);
+    CU_ASSERT_TRUE(m.largest_read <= 65536);
+
+    /* the layer below takes nothing: a bounded amount is accepted, then pushed back, then delivered in few
+     * writes */
+    size_t sent = 0;
+    ssize_t n;
+    m.jammed = true;
+    while ((n = pg_transport_write(a, data, 50000)) > 0) {
+        sent += (size_t)n;
+        CU_ASSERT_TRUE_FATAL(sent < 1u << 20);
+    }
+    CU_ASSERT_EQUAL(n, PG_E_AGAIN);
+    CU_ASSERT_TRUE(sent > 300000 && sent <= 512u * 1024u);
+    CU_ASSERT_TRUE(pg_transport_pending(a) > sent);
+    m.jammed = false;
+    m.writes = 0;
+    e = (struct eater){.bite = 4096};
+    pg_transport_want(a, 0);
+    pg_transport_set_owner(b, on_eater, &e);
+    pg_transport_want(b, PG_READ);
+    for (int i = 0; i < 1000 && e.got < sent; i++) {
+        pg_loop_turn(l, false);
+    }
+    CU_ASSERT_EQUAL(e.got, sent);
+    CU_ASSERT_EQUAL(pg_transport_pending(a), 0);
+    CU_ASSERT_TRUE(m.writes <= 4);
+    eater_end(l, a, b);
+}
+
 TEST_MAIN("tls", {"over memory", test_mem}, {"over a narrow memory pair", test_mem_small},
           {"over chaos", test_chaos}, {"byte by byte", test_byte_by_byte}, {"TLS in TLS", test_tls_in_tls},
           {"small bites", test_small_bites}, {"once a turn", test_once_a_turn},
-          {"early bird", test_early_bird})
+          {"early bird", test_early_bird}, {"credit and limits", test_credit_and_limits})

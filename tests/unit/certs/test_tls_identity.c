@@ -557,6 +557,14 @@ static void test_truncation(void)
     CU_ASSERT_EQUAL(pg_transport_read(k.s, buf, sizeof(buf)), 0);
     CU_ASSERT_EQUAL(pg_transport_read(k.s, buf, sizeof(buf)), 0);
     link_end(&k);
+    /* an abort is neither */
+    link_make(&k, c, &mesh, c, &mesh);
+    pg_transport_abort(k.c);
+    (void)pg_loop_sim_settle(k.l, 20);
+    CU_ASSERT_EQUAL(pg_transport_read(k.s, buf, sizeof(buf)), PG_E_RESET);
+    CU_ASSERT_STRING_EQUAL(pg_transport_error_text(k.s), "reset by peer");
+    pg_transport_close(k.s);
+    pg_loop_free(k.l);
     /* in the middle of the handshake */
     struct pg_loop *l = NULL;
     struct pg_transport *near = NULL;

@@ -257,6 +257,16 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
+static bool has_meta(const struct hb_config *c, const char *key)
+{
+    for (size_t i = 0; i < c->n_meta; i++) {
+        if (strcmp(c->meta[i].key, key) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int make_node(struct hb_proxy *p, struct pg_errtext *err)
 {
     const struct hb_config *c = p->cfg;
@@ -265,12 +275,21 @@ static int make_node(struct hb_proxy *p, struct pg_errtext *err)
     const char *pod = c->pod_name != NULL ? c->pod_name : c->pod.name;
     const char *ip = c->instance_ip != NULL ? c->instance_ip : "1.1.1.1";
     (void)snprintf(id, sizeof(id), "ztunnel~%s~%s.%s~%s.svc.cluster.local", ip, pod, ns, ns);
-    peering_node_kv md[HB_META_MAX + 4];
+    peering_node_kv md[HB_META_MAX + 7];
     size_t n = 0;
     md[n++] = (peering_node_kv){"NAME", pod};
     md[n++] = (peering_node_kv){"NAMESPACE", ns};
     md[n++] = (peering_node_kv){"INSTANCE_IPS", c->instance_ip != NULL ? c->instance_ip : ""};
     md[n++] = (peering_node_kv){"NODE_NAME", c->node_name != NULL ? c->node_name : ""};
+    /* What proxy-status shows; the user's own ISTIO_META_ wins. */
+    const peering_node_kv shown[] = {{"CLUSTER_ID", c->cluster_id},
+                                     {"NETWORK", c->network},
+                                     {"ISTIO_VERSION", ISTHMUS_VERSION}};
+    for (size_t i = 0; i < PG_ARRAY_LEN(shown); i++) {
+        if (!has_meta(c, shown[i].key) && shown[i].value != NULL) {
+            md[n++] = shown[i];
+        }
+    }
     for (size_t i = 0; i < c->n_meta; i++) {
         md[n++] = (peering_node_kv){c->meta[i].key, c->meta[i].value};
     }

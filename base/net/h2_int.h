@@ -28,6 +28,10 @@
 #define PG_H2_SETTINGS_ACK_MS 10000u
 #define PG_H2_LINGER_MS 1000u
 #define PG_H2_DRAIN_MS 1000u
+/* A stream without owner whose output does not move for this long is cut. */
+#define PG_H2_LEAVE_MS 60000u
+/* A PING may stay unanswered this many time-outs while other bytes keep coming. */
+#define PG_H2_PING_PATIENCE 3u
 /* New streams stop this many ids before the last one. */
 #define PG_H2_ID_RESERVE 2048u
 
@@ -54,6 +58,7 @@ enum {
 struct pg_h2_stream {
     struct pg_list node;  /* in the session's streams or graves */
     struct pg_list event; /* in the session's events while `ev` may be told */
+    struct pg_list leave; /* in the session's leaving, by time */
     struct pg_list due;   /* in hungry, trailers_due or reset_due, see struct pg_h2 */
     struct pg_h2 *h;      /* NULL: the session is gone */
     struct pg_loop *loop;
@@ -67,6 +72,8 @@ struct pg_h2_stream {
     struct pg_buf out;
     size_t unconsumed; /* received and not yet credited to the peer */
     size_t quota;      /* of the current round */
+    uint64_t leave_ms; /* when the output of a stream without owner must have moved */
+    size_t leave_len;  /* since it held this much */
     struct pg_h2_block *head_in;
     struct pg_h2_block *trailers_in;
     struct pg_h2_block *trailers_out;
@@ -128,6 +135,7 @@ struct pg_h2 {
     struct pg_list hungry;       /* spent their quota */
     struct pg_list trailers_due; /* last data is with the library, trailers follow */
     struct pg_list reset_due;    /* output is out, RST_STREAM NO_ERROR follows */
+    struct pg_list leaving;      /* no owner, output still going out */
     struct pg_list graves;
     struct pg_defer work;
     struct pg_defer reap;
@@ -212,6 +220,8 @@ void pg_h2_touch(struct pg_h2 *h);
 void pg_h2_fail(struct pg_h2 *h, int err, const char *text);
 /* Records the guard that was met; the first one counts. */
 void pg_h2_guard_trip(struct pg_h2 *h, const char *name);
+/* Starts the time a stream without owner has to get its output out. */
+void pg_h2_stream_leave(struct pg_h2_stream *s);
 /* Queues `ev` for the owner. */
 void pg_h2_stream_event(struct pg_h2_stream *s, unsigned ev);
 

@@ -204,7 +204,8 @@ static uint64_t ping_due(const struct pg_h2 *h)
         return UINT64_MAX;
     }
     if (h->ping_sent_ms != 0) {
-        return max64(h->ping_sent_ms, h->last_rx_ms) + h->o.ping_timeout_ms;
+        return min64(max64(h->ping_sent_ms, h->last_rx_ms) + h->o.ping_timeout_ms,
+                     h->ping_sent_ms + (uint64_t)h->o.ping_timeout_ms * PG_H2_PING_PATIENCE);
     }
     return max64(h->last_rx_ms, h->ping_base_ms) + h->o.ping_interval_ms;
 }
@@ -220,6 +221,39 @@ static uint64_t settings_due(const struct pg_h2 *h)
     return h->established && !h->settings_acked ? h->opened_ms + PG_H2_SETTINGS_ACK_MS : UINT64_MAX;
 }
 
+void pg_h2_stream_leave(struct pg_h2_stream *s)
+{
+    s->leave_ms = pg_loop_now_ms(s->loop) + PG_H2_LEAVE_MS;
+    s->leave_len = s->out.len;
+    pg_list_push_back(&s->h->leaving, &s->leave);
+}
+
+static uint64_t leave_due(const struct pg_h2 *h)
+{
+    if (pg_list_is_empty(&h->leaving)) {
+        return UINT64_MAX;
+    }
+    return PG_CONTAINER_OF(h->leaving.next, struct pg_h2_stream, leave)->leave_ms;
+}
+
+/* Cuts the streams without owner whose peer takes nothing; the others get more time. */
+static void check_leaving(struct pg_h2 *h, uint64_t now)
+{
+    while (leave_due(h) <= now) {
+        struct pg_h2_stream *s = PG_CONTAINER_OF(pg_list_pop(&h->leaving), struct pg_h2_stream, leave);
+        if (s->out.len < s->leave_len) {
+            pg_h2_stream_leave(s);
+            continue;
+        }
+        pg_buf_fini(&s->out);
+        int r = pg_h2_ng_reset(s, PG_H2_CANCEL);
+        if (r < 0) {
+            pg_h2_fail(h, r, "");
+        }
+        pg_h2_touch(h);
+    }
+}
+
 static void retime(struct pg_h2 *h)
 {
     uint64_t now = pg_loop_now_ms(h->loop);
@@ -229,6 +263,7 @@ static void retime(struct pg_h2 *h)
     } else if (h->state == PG_H2_OPEN) {
         due = min64(handshake_due(h), settings_due(h));
         due = min64(due, ping_due(h));
+        due = min64(due, leave_due(h));
         due = min64(due, h->drain_ms != 0 ? h->drain_ms : UINT64_MAX);
     }
     if (due == UINT64_MAX) {
@@ -331,6 +366,7 @@ static void on_timer(void *arg)
     if (h->drain_ms != 0 && now >= h->drain_ms) {
         final_goaway(h);
     }
+    check_leaving(h, now);
     retime(h);
 }
 
@@ -722,6 +758,7 @@ static int session_new(struct pg_loop *l, struct pg_transport *t, const struct p
     pg_list_init(&h->hungry);
     pg_list_init(&h->trailers_due);
     pg_list_init(&h->reset_due);
+    pg_list_init(&h->leaving);
     pg_list_init(&h->graves);
     pg_buf_init(&h->left, PG_H2_BATCH_MAX + PG_H2_BATCH_SLACK + 64);
     pg_h2_guard_init(&h->guard, server, o->resets_per_s, o->max_header_fields + 8, o->max_header_list * 2,

@@ -29,6 +29,7 @@ void pg_h2_stream_destroy(struct pg_h2_stream *s)
     pg_list_remove(&s->node);
     pg_list_remove(&s->event);
     pg_list_remove(&s->due);
+    pg_list_remove(&s->leave);
     pg_buf_fini(&s->in);
     pg_buf_fini(&s->out);
     pg_free(s->head_in);
@@ -68,6 +69,7 @@ void pg_h2_stream_finish(struct pg_h2_stream *s, uint32_t code, int err)
     s->err = err;
     s->h->active--;
     pg_list_remove(&s->due);
+    pg_list_remove(&s->leave);
     pg_buf_fini(&s->out);
     if (s->detached || !ended_cleanly(s)) {
         drop_received(s);
@@ -289,6 +291,7 @@ static void wind_up(struct pg_h2_stream *s, uint32_t code)
 {
     struct pg_h2 *h = s->h;
     if (s->local_end && s->remote_end) {
+        pg_h2_stream_leave(s);
         return;
     }
     if (s->local_end && code == PG_H2_NO_ERROR && !s->our_reset) {
@@ -296,6 +299,7 @@ static void wind_up(struct pg_h2_stream *s, uint32_t code)
         if (s->end_sent && !pg_list_is_linked(&s->due)) {
             pg_list_push_back(&h->reset_due, &s->due);
         }
+        pg_h2_stream_leave(s);
         return;
     }
     pg_buf_fini(&s->out);

@@ -166,6 +166,46 @@ static void test_answer_and_leave(void)
     close_pair();
 }
 
+/* The same, but the client never reads: what its owner left behind is not kept for ever. */
+static void test_leave_stuck(void)
+{
+    struct side *c = NULL;
+    uint64_t at = 0;
+    open_pair(1 << 20);
+    for (int i = 0; i < 2; i++) {
+        CU_ASSERT_EQUAL_FATAL(pair_request(&p, "POST", i == 0, &c), 0);
+        pair_settle(&p);
+        struct side *s = &p.s[i];
+        CU_ASSERT_EQUAL(side_respond(s, "200", false), 0);
+        at = 0;
+        for (int k = 0; k < 300; k++) { /* window and send buffer full */
+            (void)side_write(s, 3, &at, 1u << 30);
+            pg_loop_turn(loop, false);
+        }
+        CU_ASSERT_EQUAL(pg_h2_end(s->s), 0);
+        side_close(s, PG_H2_NO_ERROR);
+        pair_settle(&p);
+        CU_ASSERT_EQUAL(pg_h2_active(p.server), 1);
+        pg_loop_sim_advance(loop, 50000);
+        CU_ASSERT_EQUAL(pg_h2_active(p.server), 1);
+        /* one that moves is left alone */
+        char some[3 << 20];
+        if (i == 0) {
+            ssize_t n = pg_h2_read(c->s, some, sizeof(some));
+            CU_ASSERT_TRUE(n > 2 << 20);
+            pg_h2_consumed(c->s, (size_t)n);
+            pair_settle(&p);
+        }
+        pg_loop_sim_advance(loop, 20000);
+        CU_ASSERT_EQUAL(pg_h2_active(p.server), 0);
+        CU_ASSERT_TRUE(c->closed);
+        CU_ASSERT_EQUAL(c->err, i == 0 ? 0 : PG_E_RESET);
+        side_read(c);
+        CU_ASSERT_EQUAL(c->read_end, i == 0 ? 1 : PG_E_RESET);
+    }
+    close_pair();
+}
+
 /* Random sizes both ways on several tunnels at once, over a pipe that splits. */
 static void test_tunnels(void)
 {
@@ -678,8 +718,9 @@ static void test_no_memory(void)
 
 TEST_MAIN("h2", {"request and response", test_request_response}, {"trailers", test_trailers},
           {"trailers only", test_trailers_only}, {"answer and leave", test_answer_and_leave},
-          {"tunnels", test_tunnels}, {"early data", test_early_data}, {"stalled reader", test_stalled_reader},
-          {"fairness", test_fair}, {"server drain", test_server_drain}, {"client drain", test_client_drain},
+          {"leave a stuck reader", test_leave_stuck}, {"tunnels", test_tunnels},
+          {"early data", test_early_data}, {"stalled reader", test_stalled_reader}, {"fairness", test_fair},
+          {"server drain", test_server_drain}, {"client drain", test_client_drain},
           {"capacity", test_capacity}, {"ping", test_ping}, {"no false end", test_no_false_end},
           {"free in callbacks", test_free_in_callback}, {"bad heads", test_bad_heads},
           {"500 honest resets a second", test_honest_resets}, {"allocation failures", test_no_memory})

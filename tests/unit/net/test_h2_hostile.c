@@ -672,6 +672,34 @@ static void test_keepalive_timeout(void)
     stop();
 }
 
+/* Talks all the time, answers no PING. */
+static void test_keepalive_ignored(void)
+{
+    unsigned seconds = 0;
+    start(true, 100000);
+    CU_ASSERT_TRUE(say_connect(1, false));
+    while (!over() && seconds < 200) {
+        if (!say_frame(DATA, 0, 1, "x", 1)) {
+            break;
+        }
+        pg_loop_sim_advance(loop, 1000);
+        seconds++;
+        if (seconds < 8) {
+            listen_some();
+            CU_ASSERT_EQUAL(heard.frames[PING], 0); /* bytes arrive, no need to ask */
+        }
+        if (seconds == 8) { /* a silence makes it ask */
+            pg_loop_sim_advance(loop, 11000);
+        }
+    }
+    listen_some();
+    CU_ASSERT_EQUAL(heard.frames[PING], 1);
+    CU_ASSERT_TRUE(p.server_closed);
+    CU_ASSERT_EQUAL(p.server_err, PG_E_TIMEDOUT);
+    CU_ASSERT_TRUE(seconds > 40 && seconds < 80);
+    stop();
+}
+
 /* Random frames with plausible headers: whatever happens, nothing leaks and nothing crashes. */
 static void test_random(void)
 {
@@ -721,4 +749,5 @@ TEST_MAIN("h2 hostile peers", {"ping flood", test_ping_flood}, {"settings flood"
           {"1xx flood", test_client_informational}, {"push", test_client_push},
           {"goaway", test_client_goaway}, {"goaway for a reason", test_client_goaway_error},
           {"stream limit", test_client_limit}, {"stream ids", test_client_ids},
-          {"keepalive", test_keepalive_timeout}, {"random frames", test_random})
+          {"keepalive", test_keepalive_timeout}, {"keepalive ignored", test_keepalive_ignored},
+          {"random frames", test_random})

@@ -561,10 +561,8 @@ static void on_turn(struct pg_defer *d)
     unsigned tell = t->told && !t->lower_ready ? 0 : condition(t) | (t->lower_ready ? t->want & PG_READ : 0);
     t->told = false;
     t->lower_ready = false;
-    if (tell != 0) {
-        pg_loop_defer(t->loop, &t->turn); /* so that on_lower sees that this turn had its call */
-    }
-    update(t);
+    update(t); /* schedules itself again when there was something to tell: on_lower sees that this turn had
+                  its call */
     deliver(t, tell);
 }
 

@@ -233,7 +233,6 @@ static void test_early_bird(void)
     CU_ASSERT_EQUAL_FATAL(pg_mem_pair(l, 65536, &near, &s), 0);
     CU_ASSERT_EQUAL_FATAL(cert_tls_server(l, s, creds, &mesh, &s), 0);
     pg_transport_set_owner(s, on_eater, &e);
-    pg_transport_want(s, PG_READ);
     CU_ASSERT_EQUAL(corpus_peer_step(p, NULL, 0, &out), 0);
     CU_ASSERT_EQUAL(pg_transport_write(near, out.p, out.len), (ssize_t)out.len);
     pg_sb_reset(&out);
@@ -245,6 +244,9 @@ static void test_early_bird(void)
     CU_ASSERT_EQUAL(pg_transport_write(near, out.p, out.len), (ssize_t)out.len);
     CU_ASSERT_TRUE(pg_loop_sim_settle(l, 100));
     CU_ASSERT_EQUAL(pg_transport_status(s), 1);
+    CU_ASSERT_EQUAL(e.calls, 0); /* nothing was wanted yet */
+    pg_transport_want(s, PG_READ);
+    CU_ASSERT_TRUE(pg_loop_sim_settle(l, 100));
     CU_ASSERT_EQUAL(e.got, 5);
     pg_transport_close(s);
     pg_transport_close(near);
@@ -259,7 +261,7 @@ static void test_early_bird(void)
 struct meter { /* passes everything on and counts */
     struct pg_transport t;
     struct pg_transport *lower;
-    size_t read, consumed, written, writes, largest_read;
+    size_t read, consumed, written, writes, largest_read, shutdowns;
     bool jammed; /* takes no bytes */
 };
 
@@ -288,6 +290,7 @@ static ssize_t meter_writev(struct pg_transport *t, const struct iovec *iov, int
 
 static int meter_shutdown(struct pg_transport *t)
 {
+    meter_of(t)->shutdowns++;
     return pg_transport_shutdown(meter_of(t)->lower);
 }
 
@@ -391,6 +394,21 @@ static void test_credit_and_limits(void)
     CU_ASSERT_EQUAL(e.got, sent);
     CU_ASSERT_EQUAL(pg_transport_pending(a), 0);
     CU_ASSERT_TRUE(m.writes <= 4);
+
+    /* the end goes down after the last byte, once */
+    m.jammed = true;
+    m.written = 0;
+    CU_ASSERT_EQUAL(pg_transport_write(a, data, 10), 10);
+    CU_ASSERT_EQUAL(pg_transport_shutdown(a), 0);
+    (void)pg_loop_sim_settle(l, 20);
+    CU_ASSERT_EQUAL(m.shutdowns, 0);
+    m.jammed = false;
+    (void)pg_loop_sim_settle(l, 20);
+    CU_ASSERT_EQUAL(m.shutdowns, 1);
+    CU_ASSERT_TRUE(m.written > 10 + 2); /* a record and close_notify */
+    CU_ASSERT_EQUAL(pg_transport_shutdown(a), 0);
+    (void)pg_loop_sim_settle(l, 20);
+    CU_ASSERT_EQUAL(m.shutdowns, 1);
     eater_end(l, a, b);
 }
 

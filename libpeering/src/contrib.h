@@ -13,14 +13,14 @@
 #define CONTRIB_WORKLOADS_MAX 200000u
 #define CONTRIB_ARENA_MAX (1024u * 1024 * 1024)
 
-/* --- local state
- * ---------------------------------------------------------------------------------------------- */
+/* --- local state --- */
 struct contrib_service {
     struct xds_service svc;   /* own name: <name>.<ns>.svc.<domain> */
     enum xds_fed_scope scope; /* label solo.io/service-scope on the Service, else on its Namespace */
     bool takeover; /* label solo.io/service-takeover=true: the own host spans clusters as with global-only */
     enum xds_fed_distribution distribution;
     bool has_distribution; /* networking.istio.io/traffic-distribution or spec.trafficDistribution said so */
+    bool auto_vip;         /* host of a ServiceEntry without addresses: merge gives it a virtual one */
 };
 struct contrib_workload {
     struct xds_workload w; /* .services keyed by the own names of local services */
@@ -40,8 +40,7 @@ struct contrib_local {
 };
 void contrib_local_fini(struct contrib_local *l);
 
-/* --- gateways of class istio-eastwest (own) and istio-remote (peers)
- * ------------------------------------------- */
+/* --- gateways of class istio-eastwest (own) and istio-remote (peers) --- */
 #define PEER_ADDRESSES_MAX 8u
 struct peer_config {       /* strings are heap copies; see peer_config_fini */
     char *ns, *name;       /* of the Gateway object */
@@ -72,8 +71,7 @@ struct eastwest_config { /* own gateway object of class istio-eastwest */
 };
 void eastwest_config_fini(struct eastwest_config *c);
 
-/* --- what a peer sent
- * ------------------------------------------------------------------------------------------ */
+/* --- what a peer sent --- */
 enum peer_data {                  /* DESIGN D8 */
                  PEER_DATA_NONE,  /* never synced, or withdrawn at the deadline */
                  PEER_DATA_FRESH, /* stream up and synced */

@@ -24,7 +24,7 @@ struct manifest_state {
     struct object_index index;
     struct manifest_problem *problems;
     size_t n_problems;
-    size_t counts[OBJ_KINDS];
+    size_t counts[OBJ_KINDS]; /* [OBJ_NONE]: objects of kinds without a meaning here */
 };
 struct manifest {
     char *dir;
@@ -126,8 +126,7 @@ void manifest_drain(struct manifest *m)
     }
 }
 
-/* --- one scan
- * ------------------------------------------------------------------------------------------------- */
+/* --- one scan --- */
 
 static bool is_manifest_name(const char *name)
 {
@@ -299,6 +298,7 @@ static int build_index(struct manifest_state *s, struct pg_errtext *err)
             add_problem(s, file->name, file->problems[k].line, file->problems[k].text);
         }
         const struct manifest_file *f = file_in_force(s->files[i]);
+        s->counts[OBJ_NONE] += f != NULL ? f->ignored : 0;
         for (const struct object *o = f != NULL ? f->objects : NULL; o != NULL; o = o->next, at++) {
             sorted[at] = (struct ordered){o, at};
         }
@@ -359,7 +359,7 @@ const struct object_index *manifest_index(const struct manifest *m)
 
 size_t manifest_count(const struct manifest *m, const char *kind)
 {
-    for (int k = OBJ_NONE + 1; k < OBJ_KINDS; k++) {
+    for (int k = OBJ_NONE; k < OBJ_KINDS; k++) {
         if (strcmp(kind, object_kind_name((enum obj_kind)k)) == 0) {
             return m->state.counts[k];
         }

@@ -52,7 +52,8 @@ int manifest_eastwest(const struct manifest *m, struct eastwest_config **out, si
 /* True when a ServiceAccount object (or a Pod using it) of that name exists: who may get a certificate
  * without a token's word. */
 bool manifest_has_service_account(const struct manifest *m, struct pg_str ns, struct pg_str sa);
-/* Counts by kind for status: "Service" -> n. */
+/* Counts by kind for status: "Service" -> n; "" -> objects of kinds that mean nothing here and were passed
+ * over. */
 size_t manifest_count(const struct manifest *m, const char *kind);
 
 #endif

@@ -89,8 +89,7 @@ static void chain(struct local_builder *b, struct pg_map *map, struct pg_str key
     }
 }
 
-/* --- Services
- * ------------------------------------------------------------------------------------------------- */
+/* --- Services --- */
 
 static void set_lb(struct xds_service *v, const uint8_t *scopes, size_t n, enum xds_lb_mode mode)
 {
@@ -200,14 +199,20 @@ static void add_service(struct local_builder *b, const struct object *o)
     b->out->n_services++;
 }
 
+/* What a Service and a ServiceEntry have in common: selector and ports. */
+static const struct obj_service *spec_of(const struct object *o)
+{
+    return o->kind == OBJ_SERVICE ? &o->u.service : &o->u.service_entry.as_service;
+}
+
 static void index_selector(struct local_builder *b, size_t i)
 {
     char buf[LOCAL_TEXT_MAX];
     const struct object *o = b->service_objects[i];
-    if (o->u.service.selector.n == 0) {
+    if (spec_of(o)->selector.n == 0) {
         return;
     }
-    const struct obj_kv *kv = &o->u.service.selector.kv[0];
+    const struct obj_kv *kv = &spec_of(o)->selector.kv[0];
     struct pg_str key = join(buf, sizeof(buf), o->ns, kv->key, kv->value);
     struct local_service_ref *ref = pg_arena_calloc(&b->scratch, 1, sizeof(*ref));
     if (ref == NULL) {
@@ -223,25 +228,28 @@ static void index_selector(struct local_builder *b, size_t i)
 static void local_services(struct local_builder *b)
 {
     size_t from, n = index_range(b->x, OBJ_SERVICE, NULL, &from);
-    if (n > CONTRIB_SERVICES_MAX) {
+    size_t all = n + local_entry_hosts(b);
+    if (all > CONTRIB_SERVICES_MAX) {
         fail(b, PG_E_LIMIT);
     }
-    b->out->services = local_array(b, n, sizeof(*b->out->services));
-    b->service_objects = local_array(b, n, sizeof(*b->service_objects));
-    b->keys = local_array(b, n, sizeof(*b->keys));
+    b->out->services = local_array(b, all, sizeof(*b->out->services));
+    b->service_objects = local_array(b, all, sizeof(*b->service_objects));
+    b->keys = local_array(b, all, sizeof(*b->keys));
     for (size_t i = from; i < from + n && b->code == 0; i++) {
         if (!b->x->objects[i]->u.service.external_name) {
             add_service(b, b->x->objects[i]);
         }
     }
+    b->n_kubernetes = b->out->n_services;
+    local_entry_services(b);
     for (size_t i = 0; i < b->out->n_services && b->code == 0; i++) {
         index_selector(b, i);
     }
 }
 
-static bool find_service(const struct local_builder *b, struct pg_str ns, struct pg_str name, size_t *out)
+bool local_find_service(const struct local_builder *b, struct pg_str ns, struct pg_str name, size_t *out)
 {
-    size_t lo = 0, hi = b->out->n_services;
+    size_t lo = 0, hi = b->n_kubernetes;
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
         int c = object_key_cmp(OBJ_SERVICE, ns, name, b->service_objects[mid]);
@@ -265,7 +273,7 @@ static void index_slices(struct local_builder *b)
     for (size_t i = from; i < from + n && b->code == 0; i++) {
         const struct object *o = b->x->objects[i];
         size_t service;
-        if (!find_service(b, o->ns, o->u.slice.service, &service) ||
+        if (!local_find_service(b, o->ns, o->u.slice.service, &service) ||
             b->service_objects[service]->u.service.selector.n > 0) {
             continue;
         }
@@ -287,8 +295,7 @@ static void index_slices(struct local_builder *b)
     }
 }
 
-/* --- Pods
- * ----------------------------------------------------------------------------------------------------- */
+/* --- Pods --- */
 
 static uint16_t container_port(const struct obj_pod *p, struct pg_str name)
 {
@@ -330,6 +337,34 @@ static void ports_on_slice(struct local_builder *b, const struct obj_service *s,
     }
 }
 
+/* The same on a WorkloadEntry: its own word for a port of a ServiceEntry, or for a named target port of a
+ * Service. */
+static void ports_on_entry(struct local_builder *b, const struct object *so,
+                           const struct obj_workload_entry *e, struct xds_workload_service *out)
+{
+    const struct obj_service *s = spec_of(so);
+    out->ports = local_array(b, s->n_ports, sizeof(*out->ports));
+    for (size_t i = 0; out->ports != NULL && i < s->n_ports; i++) {
+        const struct obj_service_port *sp = &s->ports[i];
+        struct pg_str name = so->kind == OBJ_SERVICE ? sp->target_name : sp->name;
+        uint16_t target = sp->target;
+        for (size_t k = 0; k < e->n_ports && name.len > 0; k++) {
+            target = pg_str_eq(e->ports[k].name, name) ? e->ports[k].port : target;
+        }
+        if (target != 0) {
+            out->ports[out->n_ports++] = (struct xds_port){.service_port = sp->port, .target_port = target};
+        }
+    }
+}
+
+void local_entry_service(struct local_builder *b, size_t service, const struct obj_workload_entry *e,
+                         struct xds_workload *w)
+{
+    struct xds_workload_service *ws = &w->services[w->n_services++];
+    ws->key = b->keys[service];
+    ports_on_entry(b, b->service_objects[service], e, ws);
+}
+
 struct match { /* a Service that a Pod serves */
     size_t service;
     const struct obj_slice *slice; /* through it, or NULL */
@@ -350,7 +385,7 @@ static size_t find_matches(struct local_builder *b, const struct object *o, stru
         struct pg_str key = join(buf, sizeof(buf), o->ns, o->labels.kv[i].key, o->labels.kv[i].value);
         const struct local_service_ref *ref = key.len > 0 ? pg_map_get(&b->by_selector, key) : NULL;
         for (; ref != NULL && b->code == 0; ref = ref->next) {
-            if (!kvs_match(&b->service_objects[ref->service]->u.service.selector, &o->labels)) {
+            if (!kvs_match(&spec_of(b->service_objects[ref->service])->selector, &o->labels)) {
                 continue;
             }
             int r = pg_vec_grow(out, &cap, n + 1, sizeof(**out), CONTRIB_SERVICES_MAX);
@@ -377,7 +412,7 @@ static size_t find_matches(struct local_builder *b, const struct object *o, stru
     return n;
 }
 
-static void pod_services(struct local_builder *b, const struct object *o, struct xds_workload *w)
+void local_join_services(struct local_builder *b, const struct object *o, struct xds_workload *w)
 {
     struct match *matches = NULL;
     size_t n = find_matches(b, o, &matches);
@@ -386,8 +421,15 @@ static void pod_services(struct local_builder *b, const struct object *o, struct
         if (i > 0 && matches[i].service == matches[i - 1].service) {
             continue;
         }
+        const struct object *so = b->service_objects[matches[i].service];
+        if (o->kind == OBJ_WORKLOAD_ENTRY) {
+            if (so->kind != OBJ_SERVICE || b->c->select_workload_entries) {
+                local_entry_service(b, matches[i].service, &o->u.workload_entry, w);
+            }
+            continue;
+        }
         struct xds_workload_service *ws = &w->services[w->n_services++];
-        const struct obj_service *s = &b->service_objects[matches[i].service]->u.service;
+        const struct obj_service *s = spec_of(so);
         ws->key = b->keys[matches[i].service];
         if (matches[i].slice != NULL) {
             ports_on_slice(b, s, matches[i].slice, ws);
@@ -440,23 +482,23 @@ static struct pg_str first_label(const struct obj_kvs *labels, const char *const
     return otherwise;
 }
 
-static void pod_names(struct local_builder *b, const struct object *o, struct xds_workload *w)
+void local_names(struct local_builder *b, const struct obj_kvs *labels, struct pg_str workload,
+                 struct xds_workload *w)
 {
     static const char *const names[] = {"service.istio.io/canonical-name", "app.kubernetes.io/name", "app"};
     static const char *const revisions[] = {"service.istio.io/canonical-revision",
                                             "app.kubernetes.io/version", "version"};
-    struct pg_str workload = workload_name(o);
     w->workload_name = local_copy(b, workload);
-    w->canonical_name = local_copy(b, first_label(&o->labels, names, PG_ARRAY_LEN(names), workload));
+    w->canonical_name = local_copy(b, first_label(labels, names, PG_ARRAY_LEN(names), workload));
     w->canonical_revision =
-        local_copy(b, first_label(&o->labels, revisions, PG_ARRAY_LEN(revisions), PG_STR("latest")));
+        local_copy(b, first_label(labels, revisions, PG_ARRAY_LEN(revisions), PG_STR("latest")));
     w->type = XDS_POD;
 }
 
 /* Captured by the CNI agent, or by intent where there is none; a Pod on the host's network never is. */
-static void pod_tunnel(const struct local_builder *b, const struct object *o, struct xds_workload *w)
+void local_tunnel(const struct local_builder *b, const struct object *o, struct xds_workload *w)
 {
-    if (o->u.pod.host_network) {
+    if (o->kind == OBJ_POD && o->u.pod.host_network) {
         return;
     }
     const struct object *ns = index_find(b->x, OBJ_NAMESPACE, PG_STR_NONE, o->ns);
@@ -480,7 +522,7 @@ static void pod_locality(struct local_builder *b, struct pg_str node, struct xds
     }
 }
 
-static void set_ips(struct local_builder *b, const struct pg_ip *ips, size_t n, struct xds_workload *w)
+void local_set_ips(struct local_builder *b, const struct pg_ip *ips, size_t n, struct xds_workload *w)
 {
     w->ips = local_array(b, n, sizeof(*w->ips));
     if (w->ips != NULL) {
@@ -504,16 +546,15 @@ static void add_pod(struct local_builder *b, const struct object *o)
     w->node = local_copy(b, p->node);
     w->health = p->ready && !p->deleting ? XDS_HEALTHY : XDS_UNHEALTHY;
     w->network_mode = p->host_network ? XDS_NETWORK_HOST : XDS_NETWORK_STANDARD;
-    set_ips(b, p->ips.ip, p->ips.n, w);
-    pod_names(b, o, w);
-    pod_tunnel(b, o, w);
+    local_set_ips(b, p->ips.ip, p->ips.n, w);
+    local_names(b, &o->labels, workload_name(o), w);
+    local_tunnel(b, o, w);
     pod_locality(b, p->node, w);
-    pod_services(b, o, w);
+    local_join_services(b, o, w);
     local_workload_policies(b, o->ns, &o->labels, w);
 }
 
-/* --- endpoints written by hand
- * -------------------------------------------------------------------------------- */
+/* --- endpoints written by hand --- */
 
 static void add_slice_endpoint(struct local_builder *b, const struct object *o, size_t service,
                                const struct obj_slice_endpoint *e, const struct pg_ip *ip)
@@ -534,7 +575,7 @@ static void add_slice_endpoint(struct local_builder *b, const struct object *o, 
     w->type = XDS_POD;
     w->network_mode = XDS_NETWORK_HOST;
     w->health = e->ready ? XDS_HEALTHY : XDS_UNHEALTHY;
-    set_ips(b, ip, 1, w);
+    local_set_ips(b, ip, 1, w);
     w->services = local_array(b, 1, sizeof(*w->services));
     if (w->services != NULL) {
         w->n_services = 1;
@@ -549,7 +590,7 @@ static void each_slice_endpoint(struct local_builder *b, bool add, size_t *count
     for (size_t i = from; i < from + n && b->code == 0; i++) {
         const struct object *o = b->x->objects[i];
         size_t service;
-        if (!find_service(b, o->ns, o->u.slice.service, &service)) {
+        if (!local_find_service(b, o->ns, o->u.slice.service, &service)) {
             continue;
         }
         for (size_t k = 0; k < o->u.slice.n_endpoints; k++) {
@@ -576,6 +617,7 @@ static void local_workloads(struct local_builder *b)
         n += is_workload(b->x->objects[i]) ? 1 : 0;
     }
     each_slice_endpoint(b, false, &n);
+    n += local_entry_workloads_max(b);
     if (n > CONTRIB_WORKLOADS_MAX) {
         fail(b, PG_E_LIMIT);
     }
@@ -587,11 +629,11 @@ static void local_workloads(struct local_builder *b)
     }
     if (b->code == 0) {
         each_slice_endpoint(b, true, &n);
+        local_entry_workloads(b);
     }
 }
 
-/* --- all of it
- * ------------------------------------------------------------------------------------------------ */
+/* --- all of it --- */
 
 static void local_settings(struct local_builder *b)
 {

@@ -12,8 +12,7 @@
 #define CONVERTED_PREFIX "converted_peer_authentication_"
 #define WORKLOAD_POLICIES_MAX 256u /* selector policies of one workload */
 
-/* --- deep copies
- * ---------------------------------------------------------------------------------------------- */
+/* --- deep copies --- */
 
 static void *copy_array(struct local_builder *b, const void *from, size_t n, size_t size)
 {
@@ -66,8 +65,7 @@ static void copy_rule(struct local_builder *b, struct xds_rule *rule)
     }
 }
 
-/* --- AuthorizationPolicy
- * -------------------------------------------------------------------------------------- */
+/* --- AuthorizationPolicy --- */
 
 static bool is_sent(const struct object *o)
 {
@@ -89,8 +87,7 @@ static void add_authorization(struct local_builder *b, const struct object *o)
     b->out->policies[b->out->n_policies++] = p;
 }
 
-/* --- PeerAuthentication
- * --------------------------------------------------------------------------------------- */
+/* --- PeerAuthentication --- */
 
 static bool is_older(const struct object *a, const struct object *b)
 {
@@ -243,8 +240,7 @@ void local_policies(struct local_builder *b)
     }
 }
 
-/* --- what a workload lists
- * ------------------------------------------------------------------------------------ */
+/* --- what a workload lists --- */
 
 static int by_text(const void *a, const void *b)
 {

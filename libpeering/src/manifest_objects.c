@@ -27,6 +27,8 @@ static const struct kind_row kinds[] = {
     {"admin.solo.io", "Segment", OBJ_SEGMENT, false, object_read_segment},
     {"security.istio.io", "AuthorizationPolicy", OBJ_AUTHORIZATION_POLICY, false, object_read_authorization},
     {"security.istio.io", "PeerAuthentication", OBJ_PEER_AUTHENTICATION, false, object_read_peer_auth},
+    {"networking.istio.io", "ServiceEntry", OBJ_SERVICE_ENTRY, false, object_read_service_entry},
+    {"networking.istio.io", "WorkloadEntry", OBJ_WORKLOAD_ENTRY, false, object_read_workload_entry},
 };
 
 const char *object_kind_name(enum obj_kind kind)
@@ -135,10 +137,9 @@ static void read_namespace(struct reader *r, const struct yaml_node *doc, struct
     o->u.namespace_.distribution = read_distribution_annotation(r, doc, o);
 }
 
-/* --- Service
- * -------------------------------------------------------------------------------------------------- */
+/* --- Service --- */
 
-static uint8_t app_protocol(struct pg_str word)
+uint8_t object_app_protocol(struct pg_str word)
 {
     static const struct {
         const char *word;
@@ -195,7 +196,7 @@ static void read_service_port(struct reader *r, const struct yaml_node *n, struc
     struct pg_str prefix = p->name;
     ptrdiff_t dash = pg_str_chr(prefix, '-');
     prefix.len = dash < 0 ? prefix.len : (size_t)dash;
-    p->app_protocol = p->udp ? XDS_APP_UNKNOWN : app_protocol(app.len > 0 ? app : prefix);
+    p->app_protocol = p->udp ? XDS_APP_UNKNOWN : object_app_protocol(app.len > 0 ? app : prefix);
 }
 
 /* A port number may stand once for TCP and once for UDP; only the TCP one is of use here. */
@@ -327,8 +328,7 @@ void object_read_service(struct reader *r, const struct yaml_node *doc, struct o
     s->has_scope = read_scope(r, doc, &o->labels, &s->scope);
 }
 
-/* --- Pod
- * ------------------------------------------------------------------------------------------------------ */
+/* --- Pod --- */
 
 static size_t count_ports(struct reader *r, const struct yaml_node *spec, const char *list)
 {
@@ -435,8 +435,7 @@ void object_read_pod(struct reader *r, const struct yaml_node *doc, struct objec
     read_pod_status(r, doc, p);
 }
 
-/* --- any object
- * ----------------------------------------------------------------------------------------------- */
+/* --- any object --- */
 
 static void read_meta(struct reader *r, const struct yaml_node *doc, const struct kind_row *k,
                       struct object *o)

@@ -24,6 +24,8 @@ enum obj_kind {
     OBJ_SEGMENT,
     OBJ_AUTHORIZATION_POLICY,
     OBJ_PEER_AUTHENTICATION,
+    OBJ_SERVICE_ENTRY,
+    OBJ_WORKLOAD_ENTRY,
     OBJ_KINDS,
 };
 /* Labels and annotations with a meaning here. */
@@ -84,6 +86,30 @@ struct obj_pod {
     struct obj_container_port *ports; /* named TCP ones */
     size_t n_ports;
     bool host_network, finished, ready, deleting;
+};
+struct obj_workload_entry { /* also an endpoint inside a ServiceEntry; its labels are those of the object */
+    struct pg_str address;  /* as written, maybe empty */
+    struct pg_ip ip;        /* len 0: `address` is a name or empty */
+    struct pg_str network;  /* empty: the cluster's */
+    struct pg_str service_account;
+    struct pg_str region, zone, subzone;
+    struct obj_container_port *ports; /* by the name of a port of the service */
+    size_t n_ports;
+    uint32_t weight; /* 0: not said */
+};
+enum obj_resolution { OBJ_RESOLUTION_NONE, OBJ_RESOLUTION_STATIC, OBJ_RESOLUTION_DNS };
+struct obj_service_entry {
+    struct obj_service as_service; /* selector and ports, for what it has in common with a Service */
+    struct pg_str *hosts;
+    size_t n_hosts;
+    struct pg_prefix *addresses;
+    size_t n_addresses;
+    struct pg_str *sans;
+    size_t n_sans;
+    struct obj_workload_entry *endpoints;
+    size_t n_endpoints;
+    enum obj_resolution resolution;
+    bool no_auto_address; /* label networking.istio.io/enable-autoallocate-ip: "false" */
 };
 struct obj_slice_port {
     struct pg_str name;
@@ -152,6 +178,8 @@ struct object {
         struct obj_segment segment;
         struct obj_authorization authorization;
         struct obj_peer_auth peer_auth;
+        struct obj_service_entry service_entry;
+        struct obj_workload_entry workload_entry;
     } u;
 };
 
@@ -169,6 +197,10 @@ void object_read_gateway(struct reader *r, const struct yaml_node *doc, struct o
 void object_read_segment(struct reader *r, const struct yaml_node *doc, struct object *o);
 void object_read_authorization(struct reader *r, const struct yaml_node *doc, struct object *o);
 void object_read_peer_auth(struct reader *r, const struct yaml_node *doc, struct object *o);
+void object_read_service_entry(struct reader *r, const struct yaml_node *doc, struct object *o);
+void object_read_workload_entry(struct reader *r, const struct yaml_node *doc, struct object *o);
+/* enum xds_app_protocol from a word such as "http" or "kubernetes.io/h2c". */
+uint8_t object_app_protocol(struct pg_str word);
 /* List of addresses without repetition; elements are scalars, or maps whose `key` is the address. */
 void object_read_ips(struct reader *r, const struct yaml_node *seq, const char *key, const char *in,
                      struct obj_ips *out);

@@ -7,8 +7,7 @@
 #define ANN_STALE_DEADLINE "isthmus.dev/stale-deadline"
 #define STALE_DEADLINE_DEFAULT_S 3600u
 
-/* --- EndpointSlice
- * -------------------------------------------------------------------------------------------- */
+/* --- EndpointSlice --- */
 
 static void read_slice_ports(struct reader *r, const struct yaml_node *doc, struct obj_slice *s)
 {
@@ -68,8 +67,7 @@ void object_read_slice(struct reader *r, const struct yaml_node *doc, struct obj
     }
 }
 
-/* --- Gateway
- * -------------------------------------------------------------------------------------------------- */
+/* --- Gateway --- */
 
 static bool is_hostname(struct pg_str s)
 {
@@ -185,8 +183,7 @@ void object_read_gateway(struct reader *r, const struct yaml_node *doc, struct o
     }
 }
 
-/* --- Segment
- * -------------------------------------------------------------------------------------------------- */
+/* --- Segment --- */
 
 void object_read_segment(struct reader *r, const struct yaml_node *doc, struct object *o)
 {

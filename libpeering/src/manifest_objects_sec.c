@@ -276,8 +276,7 @@ void object_read_authorization(struct reader *r, const struct yaml_node *doc, st
     }
 }
 
-/* --- PeerAuthentication
- * --------------------------------------------------------------------------------------- */
+/* --- PeerAuthentication --- */
 
 static enum obj_mtls read_mode(struct reader *r, const struct yaml_node *mtls, const char *in)
 {

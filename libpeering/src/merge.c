@@ -107,8 +107,7 @@ void merge_result_fini(struct merge_result *r)
     *r = (struct merge_result){0};
 }
 
-/* --- local services and their endpoints
- * ----------------------------------------------------------------------- */
+/* --- local services and their endpoints --- */
 
 static void index_services(struct merge *m)
 {
@@ -168,8 +167,7 @@ static void index_endpoints(struct merge *m)
     }
 }
 
-/* --- groups
- * --------------------------------------------------------------------------------------------------- */
+/* --- groups --- */
 
 static bool same_service(const struct merge_part *a, const struct merge_part *b)
 {
@@ -195,7 +193,6 @@ static void build_globals(struct merge *m)
     if (m->code != 0 || n == 0) {
         return;
     }
-    vip_pool_begin_round(m->vips);
     for (size_t i = 0; i < m->n_parts && m->code == 0; i = group_end(m, i)) {
         struct merge_global *g = &m->result.globals[m->result.n_globals++];
         const struct merge_part *p = &m->parts[i];
@@ -220,6 +217,12 @@ static void run(struct merge *m, const struct contrib_peer *peers, size_t n_peer
     index_endpoints(m);
     merge_take_peers(m, peers, n_peers);
     merge_take_parts(m);
+    vip_pool_begin_round(m->vips);
+    for (size_t i = 0; i < m->local->n_services && m->code == 0; i++) {
+        if (m->local->services[i].auto_vip) {
+            vip_pool_touch(m->vips, m->local->services[i].svc.hostname);
+        }
+    }
     build_globals(m);
     merge_local_view(m);
     merge_gateways(m);

@@ -36,8 +36,7 @@ static void warn(struct global *x, const char *fmt, struct pg_str cluster)
     }
 }
 
-/* --- capacity and age
- * ----------------------------------------------------------------------------------------- */
+/* --- capacity and age --- */
 
 static const struct xds_fed_capacity *capacity_row(const struct merge_part *p)
 {
@@ -87,8 +86,7 @@ static bool steps_aside(const struct global *x, const struct merge_part *p)
     return p->peer->p->data == PEER_DATA_STALE && x->fresh[p->peer->path];
 }
 
-/* --- the service
- * ---------------------------------------------------------------------------------------------- */
+/* --- the service --- */
 
 static bool has_port(const struct xds_port *ports, size_t n, uint16_t port)
 {
@@ -231,8 +229,7 @@ static void allocate(struct global *x)
     x->svc.n_addresses = 2;
 }
 
-/* --- endpoints
- * ------------------------------------------------------------------------------------------------ */
+/* --- endpoints --- */
 
 static void count_endpoints(struct global *x)
 {
@@ -428,8 +425,7 @@ static void add_remote(struct global *x, const struct merge_part *p)
     }
 }
 
-/* --- putting it together
- * -------------------------------------------------------------------------------------- */
+/* --- putting it together --- */
 
 static void list_clusters(struct global *x)
 {

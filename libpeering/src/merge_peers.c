@@ -21,8 +21,7 @@ static void report(struct merge *m, const struct merge_peer *p, struct pg_str na
     }
 }
 
-/* --- peers
- * ---------------------------------------------------------------------------------------------------- */
+/* --- peers --- */
 
 static int by_cluster(const void *a, const void *b)
 {
@@ -70,8 +69,7 @@ void merge_take_peers(struct merge *m, const struct contrib_peer *peers, size_t 
     }
 }
 
-/* --- services
- * ------------------------------------------------------------------------------------------------- */
+/* --- services --- */
 
 static bool is_name(struct pg_str s)
 {
@@ -152,8 +150,7 @@ static int by_service(const void *a, const void *b)
     return c != 0 ? c : x->rank < y->rank ? -1 : x->rank > y->rank;
 }
 
-/* --- pods of flat peers
- * --------------------------------------------------------------------------------------- */
+/* --- pods of flat peers --- */
 
 /* Its own pods only: never what it imported itself, or two peers would feed each other. */
 static const char *refuse_pod(const struct merge_peer *p, const struct xds_workload *w)
@@ -287,8 +284,7 @@ void merge_take_parts(struct merge *m)
     index_flat(m);
 }
 
-/* --- gateways
- * ------------------------------------------------------------------------------------------------- */
+/* --- gateways --- */
 
 static void add_gateway(struct merge *m, const struct merge_peer *p, const char *address)
 {

@@ -112,8 +112,7 @@ void writer_service(struct merge *m, struct view_writer *w, const struct xds_ser
     writer_address(m, w, &(struct xds_address){.kind = XDS_ADDRESS_SERVICE, .u.service = *s});
 }
 
-/* --- what is gone
- * --------------------------------------------------------------------------------------------- */
+/* --- what is gone --- */
 
 struct sweep {
     struct merge *m;
@@ -156,12 +155,34 @@ void writer_finish(struct merge *m, struct view_writer *w, const char *const *ty
     }
 }
 
-/* --- the node view: local things
- * ------------------------------------------------------------------------------ */
+/* --- the node view: local things --- */
+
+/* A host without addresses of its own: from the same pool as the global ones. Without one left it goes
+ * without. */
+static void auto_address(struct merge *m, struct xds_service *s)
+{
+    struct xds_net_addr *a = merge_scratch(m, 2, sizeof(*a));
+    if (a == NULL) {
+        return;
+    }
+    int r = vip_pool_get(m->vips, s->hostname, &a[0].ip, &a[1].ip);
+    if (r == 0) {
+        a[0].network = a[1].network = m->self->network;
+        a[0].bits = 32;
+        a[1].bits = 128;
+        s->addresses = a;
+        s->n_addresses = 2;
+    } else if (r != PG_E_LIMIT) {
+        merge_fail(m, r);
+    }
+}
 
 static void put_own_service(struct merge *m, size_t i)
 {
     struct xds_service s = m->local->services[i].svc;
+    if (m->local->services[i].auto_vip) {
+        auto_address(m, &s);
+    }
     const struct merge_own *o = &m->own[i];
     if (o->is_extended) {
         s.sans = o->sans;
@@ -226,8 +247,7 @@ void merge_local_view(struct merge *m)
     }
 }
 
-/* --- the export view
- * ------------------------------------------------------------------------------------------ */
+/* --- the export view --- */
 
 static bool is_exported(const struct contrib_service *s)
 {

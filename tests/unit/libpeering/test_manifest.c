@@ -53,7 +53,16 @@ static const char full[] =
     "metadata: {name: p, namespace: demo}\n"
     "spec:\n"
     "  action: DENY\n"
-    "  rules: [{from: [{source: {namespaces: [bad]}}], to: [{operation: {ports: [\"80\"]}}]}]\n";
+    "  rules: [{from: [{source: {namespaces: [bad]}}], to: [{operation: {ports: [\"80\"]}}]}]\n"
+    "---\n"
+    "apiVersion: networking.istio.io/v1\n"
+    "kind: ServiceEntry\n"
+    "metadata: {name: e, namespace: demo}\n"
+    "spec:\n"
+    "  hosts: [e.example.org]\n"
+    "  resolution: STATIC\n"
+    "  ports: [{number: 80, name: http}]\n"
+    "  endpoints: [{address: 192.0.2.4}]\n";
 
 static struct manifest *open_dir(const char *dir)
 {
@@ -307,6 +316,7 @@ static void test_kinds(void)
     CU_ASSERT_EQUAL(manifest_count(m, "Pod"), 1);
     CU_ASSERT_EQUAL(manifest_count(m, "Node"), 1);
     CU_ASSERT_EQUAL(manifest_count(m, "Gateway"), 0);
+    CU_ASSERT_EQUAL(manifest_count(m, ""), 3);
     manifest_free(m);
     test_remove(&d, "all.yaml");
     test_dir_remove(&d);

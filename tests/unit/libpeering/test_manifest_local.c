@@ -402,8 +402,7 @@ static void test_distribution(void)
     }
 }
 
-/* --- policies
- * ------------------------------------------------------------------------------------------------- */
+/* --- policies --- */
 
 #define AUTHZ(name, ns, spec)                                                                                \
     "---\n{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: " name              \
@@ -548,6 +547,124 @@ static void test_mtls(void)
     unload(&x);
 }
 
+/* --- Istio's own services --- */
+
+#define SE(name, ns, meta, spec)                                                                             \
+    "---\n{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: " name                   \
+    ", namespace: " ns meta "}, spec: {" spec "}}\n"
+#define WE(name, meta, spec)                                                                                 \
+    "---\n{apiVersion: networking.istio.io/v1, kind: WorkloadEntry, metadata: {name: " name                  \
+    ", namespace: demo" meta "}, spec: {" spec "}}\n"
+
+static void test_service_entry(void)
+{
+    struct loaded x;
+    load(&x, SE("st", "demo", "",
+                "hosts: [db.example.org, db2.example.org], addresses: [10.9.0.0/24, 10.9.1.1], resolution: "
+                "STATIC, "
+                "subjectAltNames: ['spiffe://td/ns/x/sa/y'], ports: [{number: 5432, name: pg, protocol: "
+                "TCP}, {number: 80, "
+                "name: http, protocol: HTTP, targetPort: 8080}], endpoints: [{address: 192.0.2.1, ports: "
+                "{pg: 6432}, weight: 7, "
+                "locality: r/z/s, network: far}, {address: vm.example.org}]")
+                 SE("none", "demo", "",
+                    "hosts: ['*.example.net'], resolution: NONE, ports: [{number: 443, name: tls, protocol: "
+                    "TLS}]") SE("dns", "demo", "",
+                                "hosts: [api.example.com], resolution: DNS, ports: [{number: 443, name: "
+                                "tls}]")
+                     SE("no-auto", "demo", ", labels: {networking.istio.io/enable-autoallocate-ip: 'false'}",
+                        "hosts: [off.example.com], resolution: DNS, ports: [{number: "
+                        "443, name: tls}]") "---\n{apiVersion: "
+                                            "gateway.networking.k8s.io/v1, kind: "
+                                            "Gateway, metadata: {name: g, namespace: gw, "
+                                            "labels: "
+                                            "{topology.istio.io/network: far}}, spec: "
+                                            "{gatewayClassName: istio-remote, addresses: "
+                                            "[{value: 192.0.2.99}], "
+                                            "listeners: [{name: h, port: 15999, "
+                                            "protocol: HBONE}]}}\n");
+    CU_ASSERT_EQUAL_FATAL(x.l.n_services, 5);
+    const struct contrib_service *s = service(&x, "st");
+    CU_ASSERT_TRUE(is(s->svc.hostname, "db.example.org"));
+    CU_ASSERT_TRUE(s->svc.canonical && !s->auto_vip && s->scope == XDS_FED_CLUSTER);
+    CU_ASSERT_EQUAL_FATAL(s->svc.n_addresses, 2);
+    CU_ASSERT_TRUE(s->svc.addresses[0].bits == 24 && s->svc.addresses[1].bits == 32);
+    CU_ASSERT_EQUAL_FATAL(s->svc.n_ports, 2);
+    CU_ASSERT_TRUE(s->svc.ports[0].target_port == 5432 && s->svc.ports[0].app_protocol == XDS_APP_TCP);
+    CU_ASSERT_TRUE(s->svc.ports[1].target_port == 8080 && s->svc.ports[1].app_protocol == XDS_APP_HTTP11);
+    CU_ASSERT_EQUAL(s->svc.n_sans, 1);
+    s = service(&x, "none");
+    CU_ASSERT_EQUAL(s->svc.lb_mode, XDS_LB_PASSTHROUGH);
+    CU_ASSERT_EQUAL(s->svc.health_policy, XDS_ALLOW_ALL);
+    CU_ASSERT_FALSE(s->auto_vip);
+    CU_ASSERT_TRUE(service(&x, "dns")->auto_vip);
+    CU_ASSERT_FALSE(service(&x, "no-auto")->auto_vip);
+    CU_ASSERT_EQUAL_FATAL(x.l.n_workloads, 4);
+    const struct xds_workload *dns = workload(&x, "dns"), *w = workload(&x, "st");
+    CU_ASSERT_TRUE(is(dns->uid, "c1/networking.istio.io/ServiceEntry/demo/dns/api.example.com"));
+    CU_ASSERT_TRUE(is(dns->hostname, "api.example.com") && dns->n_services == 1 && dns->n_ips == 0);
+    CU_ASSERT_TRUE(is(w->uid, "c1/networking.istio.io/ServiceEntry/demo/st/192.0.2.1"));
+    CU_ASSERT_EQUAL_FATAL(w->n_services, 2);
+    CU_ASSERT_TRUE(is(w->services[1].key, "demo/db2.example.org"));
+    CU_ASSERT_TRUE(w->services[0].ports[0].target_port == 6432 &&
+                   w->services[0].ports[1].target_port == 8080);
+    CU_ASSERT_TRUE(w->has_capacity && w->capacity == 7 && w->health == XDS_HEALTHY);
+    CU_ASSERT_TRUE(is(w->locality.region, "r") && is(w->locality.zone, "z") && is(w->locality.subzone, "s"));
+    CU_ASSERT_TRUE(is(w->network, "far"));
+    CU_ASSERT_EQUAL(w->network_gateway.kind, XDS_GATEWAY_ADDRESS);
+    CU_ASSERT_EQUAL(w->network_gateway.hbone_port, 15999);
+    unload(&x);
+}
+
+/* Who speaks for a host: the Kubernetes Service, else the oldest entry of the namespace. */
+static void test_same_host(void)
+{
+    struct loaded x;
+    load(&x,
+         SVC("a", "", "ports: [{port: 1}]") SE(
+             "k8s", "demo", "",
+             "hosts: [a.demo.svc.cluster.local], resolution: DNS, ports: [{number: 1, name: x}]")
+             SE("young", "demo", ", creationTimestamp: '2026-02-01T00:00:00Z'",
+                "hosts: [h.example.org], resolution: DNS, ports: [{number: 1, name: x}]")
+                 SE("zold", "demo", ", creationTimestamp: '2025-02-01T00:00:00Z'",
+                    "hosts: [h.example.org, h.example.org], resolution: DNS, ports: [{number: 1, name: x}]")
+                     SE("oldest", "other", ", creationTimestamp: '2024-02-01T00:00:00Z'",
+                        "hosts: [h.example.org], resolution: DNS, ports: [{number: 1, name: x}]"));
+    CU_ASSERT_EQUAL(x.l.n_services, 3);
+    CU_ASSERT_PTR_NULL(service(&x, "k8s"));
+    CU_ASSERT_PTR_NULL(service(&x, "young"));
+    CU_ASSERT_PTR_NOT_NULL_FATAL(service(&x, "zold"));
+    CU_ASSERT_FALSE(service(&x, "zold")->svc.canonical);
+    CU_ASSERT_TRUE(service(&x, "oldest")->svc.canonical);
+    CU_ASSERT_EQUAL(x.l.n_workloads, 2);
+    unload(&x);
+}
+
+static void test_workload_entry(void)
+{
+    struct loaded x;
+    load(&x, SE("vm", "demo", "",
+                "hosts: [vm.example.org], resolution: STATIC, workloadSelector: {labels: {app: vm}}, ports: "
+                "[{number: 80, name: http, targetPort: 81}]")
+                 SVC("k8s", "", "selector: {app: vm}, ports: [{port: 80, targetPort: http}]")
+                     WE("vm-1", ", labels: {app: other, tier: x}",
+                        "address: 192.0.2.7, labels: {app: vm}, ports: {http: 8000}, "
+                        "serviceAccount: sa") WE("vm-2", ", labels: {app: vm}", "network: far")
+                         POD("pod", ", labels: {app: vm}", "", "podIP: 10.0.0.1"));
+    const struct xds_workload *w = workload(&x, "vm-1");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(w);
+    CU_ASSERT_TRUE(is(w->uid, "c1/networking.istio.io/WorkloadEntry/demo/vm-1"));
+    CU_ASSERT_TRUE(is(w->canonical_name, "vm") && is(w->service_account, "sa"));
+    /* The test's config does not select entries by Kubernetes Services. */
+    CU_ASSERT_EQUAL_FATAL(w->n_services, 1);
+    CU_ASSERT_TRUE(is(w->services[0].key, "demo/vm.example.org"));
+    CU_ASSERT_EQUAL(w->services[0].ports[0].target_port, 8000);
+    CU_ASSERT_EQUAL(workload(&x, "vm-2")->services[0].ports[0].target_port, 81);
+    CU_ASSERT_TRUE(workload(&x, "vm-2")->n_ips == 0 && is(workload(&x, "vm-2")->network, "far"));
+    CU_ASSERT_EQUAL(workload(&x, "pod")->n_services, 2);
+    unload(&x);
+}
+
 /* The order of documents leaves no trace. */
 static void test_order(void)
 {
@@ -574,4 +691,6 @@ static void test_order(void)
 TEST_MAIN("manifest_local", {"pod", test_pod}, {"which pods", test_which_pods}, {"tunnel", test_tunnel},
           {"names", test_names}, {"services of pods", test_services_of_pods}, {"service", test_service},
           {"scope", test_scope}, {"distribution", test_distribution}, {"authorization", test_authorization},
-          {"authorization of layer 7", test_authorization_l7}, {"mtls", test_mtls}, {"order", test_order})
+          {"authorization of layer 7", test_authorization_l7}, {"mtls", test_mtls},
+          {"service entry", test_service_entry}, {"same host", test_same_host},
+          {"workload entry", test_workload_entry}, {"order", test_order})

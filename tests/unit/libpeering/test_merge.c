@@ -11,8 +11,7 @@
 #define OWN_KEY "demo/web.demo.svc.cluster.local"
 #define GW_ENTRY "b/networking.istio.io/WorkloadEntry/istio-system/autogen.b.demo.web"
 
-/* --- the truth table
- * ------------------------------------------------------------------------------------------ */
+/* --- the truth table --- */
 
 enum presence { ABSENT, PLAIN, GLOBAL };
 struct row {
@@ -131,8 +130,7 @@ static void test_row6(void)
     run_row(&(struct row){GLOBAL, PLAIN, true, true, false});
 }
 
-/* --- what entries look like
- * ----------------------------------------------------------------------------------- */
+/* --- what entries look like --- */
 
 struct pair { /* b seen from a */
     struct cluster a, b;
@@ -289,8 +287,7 @@ static void test_flat_off(void)
     pair_fini(&p);
 }
 
-/* --- scopes and words
- * ----------------------------------------------------------------------------------------- */
+/* --- scopes and words --- */
 
 static void check_takeover(enum xds_fed_scope scope, bool label, bool extended, bool contributes)
 {
@@ -390,8 +387,28 @@ static void test_ports(void)
     pair_fini(&p);
 }
 
-/* --- age
- * ------------------------------------------------------------------------------------------------------ */
+/* A host of a ServiceEntry without addresses gets one of the pool, and keeps it. */
+static void test_auto_address(void)
+{
+    struct cluster a;
+    t_cluster(&a, "a", "net-a");
+    struct contrib_service *s = t_service(&a, "demo", "ext", XDS_FED_CLUSTER);
+    s->svc.hostname = PG_STR("ext.example.org");
+    s->auto_vip = true;
+    (void)t_service(&a, "demo", "plain", XDS_FED_CLUSTER);
+    t_merge(&a, NULL, 0);
+    const struct xds_address *v = t_find(&a, a.node, "demo/ext.example.org");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(v);
+    CU_ASSERT_EQUAL_FATAL(v->u.service.n_addresses, 2);
+    CU_ASSERT_TRUE(vip_is_auto(&v->u.service.addresses[0].ip));
+    uint64_t before = xds_view_generation(a.node);
+    t_merge(&a, NULL, 0);
+    CU_ASSERT_EQUAL(xds_view_generation(a.node), before);
+    CU_ASSERT_EQUAL(t_find(&a, a.node, "demo/plain.demo.svc.cluster.local")->u.service.n_addresses, 0);
+    t_fini(&a);
+}
+
+/* --- age --- */
 
 static void test_age(void)
 {
@@ -442,8 +459,7 @@ static void test_age(void)
     t_fini(&c);
 }
 
-/* --- the export view
- * ------------------------------------------------------------------------------------------ */
+/* --- the export view --- */
 
 struct fed_found {
     struct pg_arena arena;
@@ -505,8 +521,7 @@ static void test_export(void)
     pair_fini(&p);
 }
 
-/* --- hostile and broken peers
- * --------------------------------------------------------------------------------- */
+/* --- hostile and broken peers --- */
 
 static void put_fed(struct cluster *c, const char *resource, const struct xds_fed_service *s)
 {
@@ -598,8 +613,7 @@ static void test_vouching(void)
     pair_fini(&p);
 }
 
-/* --- order leaves no trace
- * ------------------------------------------------------------------------------------ */
+/* --- order leaves no trace --- */
 
 #define N_PEERS 4
 
@@ -679,8 +693,7 @@ static void test_random(void)
     }
 }
 
-/* --- size and memory
- * ------------------------------------------------------------------------------------------ */
+/* --- size and memory --- */
 
 #define MANY 10000
 
@@ -782,6 +795,7 @@ TEST_MAIN("merge", {"row 1", test_row1}, {"row 2", test_row2}, {"row 3", test_ro
           {"row 5", test_row5}, {"row 6", test_row6}, {"gateway entry", test_gateway_entry},
           {"gateway by name", test_gateway_by_name}, {"flat", test_flat}, {"flat off", test_flat_off},
           {"takeover", test_takeover}, {"segments", test_segments}, {"distribution", test_distribution},
-          {"ports", test_ports}, {"age", test_age}, {"export", test_export}, {"hostile", test_hostile},
-          {"vouching", test_vouching}, {"random", test_random}, {"many", test_many}, {"nomem", test_nomem},
+          {"ports", test_ports}, {"auto address", test_auto_address}, {"age", test_age},
+          {"export", test_export}, {"hostile", test_hostile}, {"vouching", test_vouching},
+          {"random", test_random}, {"many", test_many}, {"nomem", test_nomem},
           {"after failure", test_after_failure})

@@ -441,6 +441,23 @@ static void test_load_refuses(void)
         CU_ASSERT_PTR_NOT_NULL(strstr(err.text, names[skip]));
         tmpdir_remove(d);
     }
+    /* consistent files, but the certificate is no CA, or may not sign */
+    const struct corpus_leaf no_ca[] = {{.dns = "x", .key_usage = "critical,keyCertSign"},
+                                        {.dns = "x", .ca = true, .key_usage = "critical,digitalSignature"}};
+    for (size_t i = 0; i < PG_ARRAY_LEN(no_ca); i++) {
+        struct corpus_leaf leaf = no_ca[i];
+        leaf.not_before = 946684800;
+        leaf.not_after = 2493072000;
+        struct corpus_pair p = corpus_issue(foreign, &leaf);
+        const struct pg_str text[] = {p.chain, p.key, p.chain, corpus_ca_pem(foreign)};
+        tmpdir_make(d);
+        for (size_t k = 0; k < 4; k++) {
+            tmpdir_write(d, names[k], text[k]);
+        }
+        CU_ASSERT_EQUAL(cert_ca_load(d, &ca, &err), PG_E_CONFIG);
+        CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "may not sign certificates"));
+        tmpdir_remove(d);
+    }
     tmpdir_make(d);
     tmpdir_write(d, "tls.crt", pg_sb_view(&good[2]));
     tmpdir_write(d, "tls.key", pg_sb_view(&good[1]));

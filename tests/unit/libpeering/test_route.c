@@ -216,6 +216,9 @@ static void test_from_waypoint(void)
     CU_ASSERT_STRING_EQUAL(hop(r), "10.0.0.5:15008");
     r = decide_as(&w, "c1//Pod/ns1/client", "10.0.0.5", "10.0.0.6", 80);
     CU_ASSERT_STRING_EQUAL(hop(r), "10.0.0.5:15008");
+    /* the source's own waypoint does not matter */
+    r = decide_as(&w, "c1//Pod/ns1/behind", "10.0.0.6", "10.0.0.2", 80);
+    CU_ASSERT_STRING_EQUAL(hop(r), "10.0.0.2:15008");
     close_world(&w);
 }
 

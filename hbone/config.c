@@ -550,20 +550,35 @@ void hb_config_fini(struct hb_config *c)
     *c = (struct hb_config){.pod.netns_fd = -1};
 }
 
+/* Next word of a line; blanks and tabs part them. */
+static bool next_word(struct pg_str *line, struct pg_str *word)
+{
+    *line = pg_str_trim(*line);
+    size_t n = 0;
+    while (n < line->len && line->p[n] != ' ' && line->p[n] != '\t') {
+        n++;
+    }
+    *word = pg_str_n(line->p, n);
+    *line = pg_str_sub(*line, n);
+    return n > 0;
+}
+
 void hb_config_resolv(struct hb_config *c, struct pg_str text)
 {
     struct pg_str line;
     while (pg_str_cut(&text, '\n', &line)) {
-        line = pg_str_trim(line);
         struct pg_str word;
-        (void)pg_str_cut(&line, ' ', &word);
-        if (pg_str_eq(word, PG_STR("nameserver")) && c->n_dns_servers < HB_DNS_SERVERS_MAX) {
-            if (pg_ip_parse(pg_str_trim(line), &c->dns_servers[c->n_dns_servers]) == 0) {
+        if (!next_word(&line, &word)) {
+            continue;
+        }
+        if (pg_str_eq(word, PG_STR("nameserver")) && c->n_dns_servers < HB_DNS_SERVERS_MAX &&
+            next_word(&line, &word)) {
+            if (pg_ip_parse(word, &c->dns_servers[c->n_dns_servers]) == 0) {
                 c->n_dns_servers++;
             }
         } else if (pg_str_eq(word, PG_STR("search"))) {
-            while (pg_str_cut(&line, ' ', &word) && c->n_dns_search < HB_DNS_SEARCH_MAX) {
-                char *copy = word.len > 0 ? pg_strndup(word.p, word.len) : NULL;
+            while (c->n_dns_search < HB_DNS_SEARCH_MAX && next_word(&line, &word)) {
+                char *copy = pg_strndup(word.p, word.len);
                 if (copy != NULL) {
                     c->dns_search[c->n_dns_search++] = copy;
                 }

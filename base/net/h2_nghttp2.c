@@ -407,11 +407,23 @@ static int on_send_data(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t
     return 0;
 }
 
-/* Is this one fit for the wire? The library would send anything. */
-static bool field_ok(const struct pg_h2_field *f)
+/* Blanks around a value are no part of it, and peers refuse them. */
+static struct pg_str without_blanks(struct pg_str v)
 {
-    return nghttp2_check_header_name((const uint8_t *)f->name.p, f->name.len) != 0 &&
-           nghttp2_check_header_value_rfc9113((const uint8_t *)f->value.p, f->value.len) != 0;
+    while (v.len > 0 && (v.p[0] == ' ' || v.p[0] == '\t')) {
+        v = pg_str_sub(v, 1);
+    }
+    while (v.len > 0 && (v.p[v.len - 1] == ' ' || v.p[v.len - 1] == '\t')) {
+        v.len--;
+    }
+    return v;
+}
+
+/* Is this one fit for the wire? The library would send anything. */
+static bool field_ok(struct pg_str name, struct pg_str value)
+{
+    return nghttp2_check_header_name((const uint8_t *)name.p, name.len) != 0 &&
+           nghttp2_check_header_value_rfc9113((const uint8_t *)value.p, value.len) != 0;
 }
 
 static int make_nv(const struct pg_h2_head *head, nghttp2_nv *nv)
@@ -422,8 +434,9 @@ static int make_nv(const struct pg_h2_head *head, nghttp2_nv *nv)
     }
     for (size_t i = 0; i < head->n; i++) {
         const struct pg_h2_field *f = &head->fields[i];
-        bytes += f->name.len + f->value.len + FIELD_OVERHEAD;
-        if (!field_ok(f)) {
+        struct pg_str value = without_blanks(f->value);
+        bytes += f->name.len + value.len + FIELD_OVERHEAD;
+        if (!field_ok(f->name, value)) {
             return PG_E_PARSE;
         }
         if (bytes > PG_H2_SEND_HEADERS_MAX) {
@@ -432,9 +445,9 @@ static int make_nv(const struct pg_h2_head *head, nghttp2_nv *nv)
         nv[i] = (nghttp2_nv){
             /* the library copies; its struct only lacks the const */
             .name = (uint8_t *)(uintptr_t)f->name.p,
-            .value = (uint8_t *)(uintptr_t)f->value.p,
+            .value = (uint8_t *)(uintptr_t)value.p,
             .namelen = f->name.len,
-            .valuelen = f->value.len,
+            .valuelen = value.len,
             .flags = f->secret ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE,
         };
     }

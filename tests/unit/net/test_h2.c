@@ -583,13 +583,9 @@ static void test_bad_heads(void)
         struct pg_str name, value;
         int err;
     } bad[] = {
-        {PG_STR("X-Upper"), PG_STR("v"), PG_E_PARSE},
-        {PG_STR("x-a"), PG_STR("a\r\nb: c"), PG_E_PARSE},
-        {PG_STR("x-a"), PG_STR("a\0b"), PG_E_PARSE},
-        {PG_STR("x a"), PG_STR("v"), PG_E_PARSE},
-        {PG_STR(""), PG_STR("v"), PG_E_PARSE},
-        {PG_STR("x-a"), PG_STR(" v"), PG_E_PARSE},
-        {PG_STR("x-a"), {long_value, 61000}, PG_E_LIMIT},
+        {PG_STR("X-Upper"), PG_STR("v"), PG_E_PARSE}, {PG_STR("x-a"), PG_STR("a\r\nb: c"), PG_E_PARSE},
+        {PG_STR("x-a"), PG_STR("a\0b"), PG_E_PARSE},  {PG_STR("x a"), PG_STR("v"), PG_E_PARSE},
+        {PG_STR(""), PG_STR("v"), PG_E_PARSE},        {PG_STR("x-a"), {long_value, 61000}, PG_E_LIMIT},
     };
     struct pg_h2_field many[130];
     struct pg_h2_stream *out = NULL;
@@ -612,7 +608,7 @@ static void test_bad_heads(void)
     struct side *s = open_tunnel(&c);
     CU_ASSERT_EQUAL(pg_h2_trailers(s->s, &(struct pg_h2_head){many, 130}), PG_E_LIMIT);
     CU_ASSERT_EQUAL(side_trailers(s, "bad\n"), PG_E_PARSE);
-    CU_ASSERT_EQUAL(side_trailers(s, "0"), 0); /* the stream is none the worse */
+    CU_ASSERT_EQUAL(side_trailers(s, " 0 \t"), 0); /* the stream is none the worse; blanks do not count */
     pair_settle(&p);
     CU_ASSERT_STRING_EQUAL(c->trailer, "0");
     close_pair();

@@ -199,7 +199,7 @@ start_peeringd() {
 
 start_hbone() { # cluster namespace-suffix mode k8s-namespace pod service-account
     local n=$1 part=$2 mode=$3 ns=$4 pod=$5 sa=$6 name=cluster$1-$2-hbone
-    token "$n" "$ns" "$sa" "$pod" >"$dir/certs/$name.token"
+    printf %s "$(token "$n" "$ns" "$sa" "$pod")" >"$dir/certs/$name.token" # as Kubernetes projects it: no newline
     start $pre-$n-$part "$name" env PROXY_MODE="$mode" PROXY_WORKLOAD_INFO="$ns/$pod/$sa" NETWORK="$(network $n)" \
         CLUSTER_ID=cluster$n POD_NAME="$pod" POD_NAMESPACE="$ns" SERVICE_ACCOUNT="$sa" NODE_NAME=node$n \
         INSTANCE_IP="$(ip -n $pre-$n-$part -4 -o addr show dev eth0 | awk '{sub("/.*","",$4); print $4}')" \
@@ -259,7 +259,8 @@ chmod 700 "$dir"
 url=http://global-service.demo.mesh.internal:5000/hello
 ctl() { "$peerctl" --contexts-file "$dir/contexts" "$@"; }
 
-say "1. Two clusters in network namespaces$([ $flat = 1 ] && echo ', one flat network' || echo ', two networks')"
+step=1
+say "$step. Two clusters in network namespaces$([ $flat = 1 ] && echo ', one flat network' || echo ', two networks')"
 make_network
 printf '[cluster%s]\nmanifests = %s\nadmin = unix:%s\n' 1 "$dir/cluster1/manifests" "$dir/cluster1/admin.sock" \
     2 "$dir/cluster2/manifests" "$dir/cluster2/admin.sock" >"$dir/contexts"
@@ -272,16 +273,16 @@ done
 for n in 1 2; do start_cluster $n; done
 echo "   running in each: peeringd, an east-west hbone, two echo pods and a client pod with an hbone each"
 
-say "2. Expose and link"
+say "$((step += 1)). Expose and link"
 for n in 1 2; do
     ctl multicluster expose --context cluster$n --namespace istio-eastwest --address 172.18.0.1$n
 done
 ctl multicluster link --namespace istio-eastwest --contexts=cluster1,cluster2
 
-say "3. Before global-service is global: $url"
+say "$((step += 1)). Before global-service is global: $url"
 call | sed 's/^/   /'
 
-say "4. Label global-service solo.io/service-scope=global in both clusters, call it 10 times from cluster1's client"
+say "$((step += 1)). Label global-service solo.io/service-scope=global in both clusters and call it from cluster1's client"
 for n in 1 2; do
     sed -i 's/^  labels: {app: echo}$/  labels: {app: echo, solo.io\/service-scope: global}/' "$dir/cluster$n/manifests/global-service.yaml"
 done
@@ -295,7 +296,7 @@ if [ $flat = 1 ]; then
 else
     echo "   PreferNetwork is the default: near endpoints answer while there are any"
     calls 10
-    say "5. Take cluster1's echo pods down: calls go on through cluster2, end to end encrypted through its gateway"
+    say "$((step += 1)). Take cluster1's echo pods down: calls go on through cluster2, end to end encrypted through its gateway"
     for v in v1 v2; do
         rm "$dir/cluster1/manifests/echo-$v.yaml"
         kill "$(cat "$dir/pid/cluster1-$v-echo")" "$(cat "$dir/pid/cluster1-$v-hbone")" 2>/dev/null || true
@@ -315,10 +316,10 @@ else
     calls 10
 fi
 
-say "6. peerctl multicluster check"
+say "$((step += 1)). peerctl multicluster check"
 ctl multicluster check --contexts=cluster1,cluster2
 
-say "7. peerctl explain demo/client global-service.demo.mesh.internal:5000"
+say "$((step += 1)). peerctl explain demo/client global-service.demo.mesh.internal:5000"
 ctl explain demo/client global-service.demo.mesh.internal:5000 --context cluster1
 
 if [ $keep = 1 ]; then

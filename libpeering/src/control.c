@@ -232,7 +232,10 @@ static void match_gateway(void *arg, const struct xds_stream_info *i)
 {
     struct gateway_search *g = arg;
     struct cert_spiffe id;
-    if (cert_spiffe_parse(i->identity, &id, NULL) == 0 && pg_str_eq_c(id.ns, g->wanted->ns) &&
+    struct pg_str caller = i->identity; /* the id, then what authenticate() noted */
+    struct pg_str uri = PG_STR_NONE;
+    (void)pg_str_cut(&caller, ' ', &uri);
+    if (cert_spiffe_parse(uri, &id, NULL) == 0 && pg_str_eq_c(id.ns, g->wanted->ns) &&
         pg_str_eq_c(id.sa, g->wanted->name)) {
         g->found = true;
     }
@@ -294,12 +297,12 @@ int control_snapshot(struct peering_control *c, peering_snapshot **out)
         if (r != 0) {
             return r;
         }
-        xds_view_each(c->node_view, XDS_TYPE_ADDRESS, fill, &f);
+        r = xds_view_each(c->node_view, XDS_TYPE_ADDRESS, fill, &f);
         f.kind = PEERING_KIND_AUTHORIZATION;
-        xds_view_each(c->node_view, XDS_TYPE_AUTHORIZATION, fill, &f);
-        if (f.err != 0) {
+        r = r < 0 ? r : xds_view_each(c->node_view, XDS_TYPE_AUTHORIZATION, fill, &f);
+        if (r < 0 || f.err != 0) {
             peering_table_free(f.table);
-            return f.err;
+            return r < 0 ? r : f.err;
         }
         peering_table_free(c->table);
         c->table = f.table;

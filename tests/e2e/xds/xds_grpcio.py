@@ -6,6 +6,7 @@ Usage: xds_grpcio.py <xds_probe> <protoc-c>. Message classes are made at run tim
 import os
 import pathlib
 import queue
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -314,7 +315,7 @@ def server_under_test(tmp, cls):
 class Server:
     """grpcio as server for our client; each new stream is put into `streams`."""
 
-    def __init__(self, directory, cls):
+    def __init__(self, directory, cls, mutual=False):
         Request = cls("envoy.service.discovery.v3.DeltaDiscoveryRequest")
         Response = cls("envoy.service.discovery.v3.DeltaDiscoveryResponse")
         self.Response, self.Resource = Response, cls("envoy.service.discovery.v3.Resource")
@@ -359,7 +360,8 @@ class Server:
         self.server = grpc.server(self.pool, options=[("grpc.max_send_message_length", 128 << 20)])
         self.server.add_generic_rpc_handlers(tuple(grpc.method_handlers_generic_handler(k, v) for k, v in handlers.items()))
         read = lambda n: pathlib.Path(f"{directory}/{n}").read_bytes()
-        creds = grpc.ssl_server_credentials([(read("server.key"), read("server.pem"))])
+        creds = grpc.ssl_server_credentials([(read("server.key"), read("server.pem"))], read("root.pem") if mutual else None,
+                                            mutual)
         self.port = self.server.add_secure_port("127.0.0.1:0", creds)
         self.server.start()
 
@@ -463,6 +465,33 @@ def failures_under_test(tmp, cls):
         line = probe.expect("state disconnected")
         check(line is not None and want in line, f"{want}: {line}")
         probe.quit()
+    server.server.stop(0).wait()
+    server.pool.shutdown(wait=False)
+
+    # A client certificate the server's roots do not know: in TLS 1.3 the alert comes after the client's handshake. grpcio
+    # hangs up without an alert; openssl sends it, as Go does.
+    os.makedirs(tmp + "/mixed")
+    for name, source in (("server.pem", "other"), ("server.key", "other"), ("root.pem", "good")):
+        shutil.copy(f"{tmp}/{source}/{name}", f"{tmp}/mixed/{name}")
+    good = tmp + "/good/"
+    peer = subprocess.Popen(["openssl", "s_server", "-accept", "127.0.0.1:0", "-cert", good + "server.pem", "-key",
+                             good + "server.key", "-CAfile", good + "root.pem", "-Verify", "3", "-verify_return_error",
+                             "-alpn", "h2", "-tls1_3"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            stderr=subprocess.DEVNULL, text=True)
+    port = next(line.rsplit(":", 1)[1].strip() for line in peer.stdout if line.startswith("ACCEPT "))
+    threading.Thread(target=peer.stdout.read, daemon=True).start()
+    probe = Probe("mclient", f"127.0.0.1:{port}", tmp + "/mixed", ADDRESS)
+    line = probe.expect("state disconnected")
+    want = 'connection error: desc = "error reading server preface: remote error: tls: unknown certificate authority"'
+    check(line == "state disconnected rpc error: code = Unavailable desc = " + want, line)
+    probe.quit()
+    peer.kill()
+    peer.wait()
+
+    server = Server(good, cls, mutual=True)
+    probe = Probe("mclient", f"127.0.0.1:{server.port}", good, ADDRESS)
+    check(server.stream() is not None, "a client certificate of the right root is taken")
+    probe.quit()
     server.server.stop(0).wait()
     server.pool.shutdown(wait=False)
 

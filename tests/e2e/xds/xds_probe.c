@@ -86,11 +86,15 @@ static void load(const char *dir, bool own)
     pg_sb_fini(&roots);
 }
 
+static int digit(char c)
+{
+    return c >= 'a' ? c - 'a' + 10 : c - '0';
+}
+
 static void unhex(struct pg_str in, struct pg_sb *out)
 {
     for (size_t i = 0; i + 1 < in.len; i += 2) {
-        char pair[3] = {in.p[i], in.p[i + 1], '\0'};
-        pg_sb_ch(out, (char)strtoul(pair, NULL, 16));
+        pg_sb_ch(out, (char)(digit(in.p[i]) * 16 + digit(in.p[i + 1])));
     }
 }
 
@@ -379,8 +383,8 @@ int main(int argc, char **argv)
     if (strcmp(argv[1], "server") == 0) {
         load(argv[2], true);
         start_server();
-    } else if (strcmp(argv[1], "client") == 0 && argc > 4) {
-        load(argv[3], false);
+    } else if ((strcmp(argv[1], "client") == 0 || strcmp(argv[1], "mclient") == 0) && argc > 4) {
+        load(argv[3], argv[1][0] == 'm');
         start_client(argv[2], argv + 4, argc - 4);
     } else if (strcmp(argv[1], "ca") == 0 && argc == 7) {
         load(argv[3], false);

@@ -35,8 +35,14 @@ static void on_answer(int err, int status, struct pg_str body, const char *text,
 static const char *reason(const struct context *x, const struct waiting *w)
 {
     size_t n = strlen(x->admin);
+    if (w->err == PG_E_NOTFOUND) {
+        return "no such socket";
+    }
     if (strncmp(w->text.text, x->admin, n) == 0 && strncmp(w->text.text + n, ": ", 2) == 0) {
         return w->text.text + n + 2;
+    }
+    if (w->err == PG_E_CONFIG) {
+        return "the request cannot be written as a URL";
     }
     return w->text.text[0] != '\0' ? w->text.text : pg_err_str(w->err);
 }

@@ -348,6 +348,29 @@ static const struct xds_string_field service_strings[] = {
     SERVICE_STRING(hostname, hostname, "hostname"),
 };
 
+static int copy_weighted(const struct copier *c, const Istio__Workload__Service *in, struct xds_service *out)
+{
+    size_t n = in->n_weighted_waypoints;
+    if (n == 0) {
+        return 0;
+    }
+    struct xds_weighted_waypoint *all = xds_copy_array(c->arena, n, sizeof(*all), c->err);
+    int r = all != NULL ? 0 : PG_E_NOMEM;
+    for (size_t i = 0; r == 0 && i < n; i++) {
+        if (in->weighted_waypoints[i]->destination == NULL) {
+            pg_err_set(c->err, "weighted waypoint without destination");
+            return PG_E_PARSE;
+        }
+        all[i].weight = in->weighted_waypoints[i]->weight;
+        r = copy_gateway(c, in->weighted_waypoints[i]->destination, "weighted waypoint", &all[i].destination);
+    }
+    if (r == 0) {
+        out->weighted_waypoints = all;
+        out->n_weighted_waypoints = n;
+    }
+    return r;
+}
+
 static int copy_service(const struct copier *c, const Istio__Workload__Service *in, struct xds_service *out)
 {
     struct xds_service s = {0};
@@ -364,6 +387,9 @@ static int copy_service(const struct copier *c, const Istio__Workload__Service *
     }
     if (r == 0) {
         r = copy_gateway(c, in->waypoint, "waypoint", &s.waypoint);
+    }
+    if (r == 0) {
+        r = copy_weighted(c, in, &s);
     }
     if (r == 0) {
         r = copy_lb(c, in->load_balancing, &s);
@@ -600,6 +626,12 @@ static void put_service(struct pg_sb *out, const struct xds_service *s)
     }
     xds_put_uint(out, 9, s->ip_families);
     xds_put_uint(out, 11, s->canonical);
+    for (size_t i = 0; i < s->n_weighted_waypoints; i++) {
+        size_t at = xds_put_open(out, 13);
+        put_gateway(out, 1, &s->weighted_waypoints[i].destination);
+        xds_put_uint(out, 2, s->weighted_waypoints[i].weight);
+        xds_put_close(out, at);
+    }
     xds_put_uint(out, 14, s->visibility);
 }
 

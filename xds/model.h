@@ -88,6 +88,10 @@ struct xds_workload {
     bool has_capacity;
     uint32_t capacity; /* weight; absent means 1 */
 };
+struct xds_weighted_waypoint {
+    struct xds_gateway destination;
+    uint32_t weight;
+};
 struct xds_service {
     struct pg_str name, ns, hostname;
     struct xds_net_addr *addresses;
@@ -97,6 +101,9 @@ struct xds_service {
     struct pg_str *sans; /* SPIFFE ids */
     size_t n_sans;
     struct xds_gateway waypoint;
+    struct xds_weighted_waypoint
+        *weighted_waypoints; /* one is drawn per connection; none or all of weight 0: `waypoint` */
+    size_t n_weighted_waypoints;
     bool has_lb;
     uint8_t lb_scopes[8]; /* enum xds_lb_scope */
     size_t n_lb_scopes;

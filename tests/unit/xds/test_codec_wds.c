@@ -276,10 +276,21 @@ static void enums(void)
     teardown(&w, &m);
 }
 
+static void put_weighted_waypoint(struct wb *w, struct wb *m, uint64_t weight)
+{
+    struct wb entry;
+    wb_init(&entry);
+    put_hostname_gateway(&entry, 1, m, 15008);
+    wb_uint(&entry, 2, weight);
+    wb_msg(w, 13, &entry);
+    wb_fini(&entry);
+}
+
 static void service_fields(void)
 {
-    struct wb w, m;
+    struct wb w, m, g;
     struct xds_address out;
+    wb_init(&g);
     setup(&w, &m);
     wb_c(&w, 1, "web");
     wb_c(&w, 2, "shop");
@@ -304,8 +315,8 @@ static void service_fields(void)
     wb_c(&w, 10, "");
     wb_uint(&w, 11, 1);
     wb_uint(&w, 12, 1);
-    wb_uint(&m, 2, 7);
-    wb_msg(&w, 13, &m);
+    put_weighted_waypoint(&w, &m, 7);
+    put_weighted_waypoint(&w, &m, 0);
     wb_uint(&w, 14, 1);
     CU_ASSERT_EQUAL_FATAL(decode_address(&w, 2, &out), 0);
     const struct xds_service *s = &out.u.service;
@@ -319,6 +330,11 @@ static void service_fields(void)
     CU_ASSERT_EQUAL(s->n_ports, 1);
     CU_ASSERT_EQUAL(s->n_sans, 1);
     CU_ASSERT_EQUAL(s->waypoint.kind, XDS_GATEWAY_HOSTNAME);
+    CU_ASSERT_EQUAL_FATAL(s->n_weighted_waypoints, 2);
+    CU_ASSERT_EQUAL(s->weighted_waypoints[0].weight, 7);
+    CU_ASSERT_EQUAL(s->weighted_waypoints[0].destination.hbone_port, 15008);
+    CU_ASSERT_EQUAL(s->weighted_waypoints[1].weight, 0);
+    CU_ASSERT(pg_str_eq_c(s->weighted_waypoints[1].destination.hostname, "gw.host"));
     CU_ASSERT(s->has_lb);
     CU_ASSERT_EQUAL_FATAL(s->n_lb_scopes, 3);
     CU_ASSERT_EQUAL(s->lb_scopes[0], XDS_SCOPE_NETWORK);
@@ -328,6 +344,10 @@ static void service_fields(void)
     CU_ASSERT_EQUAL(s->ip_families, XDS_IP_DUAL);
     CU_ASSERT(s->canonical);
     CU_ASSERT_EQUAL(s->visibility, XDS_VISIBILITY_NAMESPACE);
+    CU_ASSERT_EQUAL_FATAL(s->n_weighted_waypoints, 1);
+    CU_ASSERT_EQUAL(s->weighted_waypoints[0].weight, 7);
+    CU_ASSERT_EQUAL(s->weighted_waypoints[0].destination.hbone_port, 15009);
+    wb_fini(&g);
     teardown(&w, &m);
 }
 
@@ -377,7 +397,14 @@ static void service_refusals(void)
     pg_sb_reset(&w.sb);
     wb_msg(&w, 8, &m);
     CU_ASSERT_EQUAL(decode_address(&w, 2, &out), PG_E_LIMIT);
+    wb_uint(&m, 2, 7);
+    wb_msg(&w, 13, &m);
+    CU_ASSERT_EQUAL(decode_address(&w, 2, &out), PG_E_PARSE); /* weight without destination */
     CU_ASSERT_EQUAL(xds_address_decode(PG_STR(""), &arena, &out, &err), PG_E_PARSE);
+    pg_sb_reset(&w.sb);
+    wb_uint(&m, 2, 7);
+    wb_msg(&w, 13, &m); /* no destination */
+    CU_ASSERT_EQUAL(decode_address(&w, 2, &out), PG_E_PARSE);
     teardown(&w, &m);
 }
 
@@ -433,6 +460,9 @@ static struct xds_address full_workload(void)
 
 static struct xds_address full_service(void)
 {
+    static struct xds_weighted_waypoint weighted[] = {
+        {{.kind = XDS_GATEWAY_HOSTNAME, .ns = {"n", 1}, .hostname = {"h", 1}, .hbone_port = 15008}, 30},
+        {{.kind = XDS_GATEWAY_ADDRESS, .address = {{"n", 1}, {4, {1, 2, 3, 4}}, 32}, .hbone_port = 1}, 0}};
     static struct xds_net_addr addresses[] = {
         {{"net1", 4}, {4, {240, 240, 0, 1}}, 32}, {{"", 0}, {4, {0}}, 0}, {{"n", 1}, {16, {0x20, 1}}, 64}};
     static struct xds_port ports[] = {{80, 8080, XDS_APP_HTTP11}};
@@ -461,6 +491,8 @@ static struct xds_address full_service(void)
                 .ip_families = XDS_IP_V6_ONLY,
                 .canonical = true,
                 .visibility = XDS_VISIBILITY_NAMESPACE,
+                .weighted_waypoints = weighted,
+                .n_weighted_waypoints = 2,
             },
     };
 }

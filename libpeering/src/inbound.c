@@ -18,20 +18,25 @@ static bool is_local(void *arg, const peering_workload *w)
     return pg_str_eq(w->head.key, x->local->head.key) || wl_has_ip(w, x->conn_ip);
 }
 
-/* A waypoint may get connections for others: those whose waypoint it is. */
+/* A waypoint may get connections for others: those whose waypoint it is, or one of whose waypoints. */
 static bool is_waypoint_of(const peering_snapshot *s, const peering_inbound_query *q)
 {
-    const struct xds_gateway *ref = NULL;
-    peering_str ns = peering_workload_namespace(q->local);
+    struct pg_str ns = wl_shared(q->local)->ns;
+    struct sandwich x = {.local = q->local, .conn_ip = &q->conn_ip};
     const peering_workload *w = peering_find_workload_by_ip(s, q->network, &q->authority_ip);
     if (w != NULL) {
-        ref = &wl_shared(w)->waypoint;
-    } else {
-        const peering_service *v = peering_find_service_by_vip(s, q->network, &q->authority_ip, ns);
-        ref = v != NULL ? &v->rec->s.waypoint : NULL;
+        return ref_matches(s, &wl_shared(w)->waypoint, ns, is_local, &x);
     }
-    struct sandwich x = {.local = q->local, .conn_ip = &q->conn_ip};
-    return ref != NULL && ref->kind != XDS_GATEWAY_NONE && ref_matches(s, ref, str_in(ns), is_local, &x);
+    const peering_service *v = peering_find_service_by_vip(s, q->network, &q->authority_ip, str_out(ns));
+    if (v == NULL) {
+        return false;
+    }
+    for (size_t i = 0; i < v->rec->s.n_weighted_waypoints; i++) {
+        if (ref_matches(s, &v->rec->s.weighted_waypoints[i].destination, ns, is_local, &x)) {
+            return true;
+        }
+    }
+    return ref_matches(s, &v->rec->s.waypoint, ns, is_local, &x);
 }
 
 static bool is_for_us(const peering_snapshot *s, const peering_inbound_query *q)

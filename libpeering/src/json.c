@@ -276,6 +276,22 @@ static void endpoints(struct dump *d, const peering_service *v)
     pg_json_obj_end(&d->j);
 }
 
+static void weighted_waypoints(struct dump *d, const struct xds_service *s)
+{
+    if (s->n_weighted_waypoints == 0) {
+        return;
+    }
+    pg_json_key(&d->j, "weightedWaypoints");
+    pg_json_arr(&d->j);
+    for (size_t i = 0; i < s->n_weighted_waypoints; i++) {
+        pg_json_obj(&d->j);
+        gateway(d, "destination", &s->weighted_waypoints[i].destination);
+        pg_json_ku64(&d->j, "weight", s->weighted_waypoints[i].weight);
+        pg_json_obj_end(&d->j);
+    }
+    pg_json_arr_end(&d->j);
+}
+
 static void load_balancer(struct dump *d, const struct xds_service *s)
 {
     static const char *const scopes[] = {"?", "Region", "Zone", "Subzone", "Node", "Cluster", "Network"};
@@ -318,6 +334,7 @@ int peering_service_json(const peering_service *v, peering_write write, void *ar
     endpoints(&d, v);
     strings(&d, "subjectAltNames", v->rec->sans, s->n_sans);
     gateway(&d, "waypoint", &s->waypoint);
+    weighted_waypoints(&d, s);
     load_balancer(&d, s);
     unsigned family = (unsigned)s->ip_families;
     if (family < PG_ARRAY_LEN(families) && families[family] != NULL) {

@@ -376,6 +376,18 @@ static void pack_vips(struct packer *p, const struct xds_service *in, struct rec
     }
 }
 
+static void pack_weighted(struct packer *p, const struct xds_service *in, struct xds_service *out)
+{
+    struct xds_weighted_waypoint *all = PACK_ARRAY(p, in->n_weighted_waypoints, struct xds_weighted_waypoint);
+    for (size_t i = 0; i < in->n_weighted_waypoints; i++) {
+        struct xds_gateway g = pack_gateway(p, &in->weighted_waypoints[i].destination);
+        if (all != NULL) {
+            all[i] = (struct xds_weighted_waypoint){g, in->weighted_waypoints[i].weight};
+        }
+    }
+    out->weighted_waypoints = all;
+}
+
 static void pack_service(struct packer *p, const struct xds_service *in, struct pg_str key, struct pg_str lb,
                          struct pg_str waypoint, struct rec_service *out)
 {
@@ -384,6 +396,7 @@ static void pack_service(struct packer *p, const struct xds_service *in, struct 
     out->s.ns = pack_str(p, in->ns);
     out->s.hostname = pack_str(p, in->hostname);
     out->s.waypoint = pack_gateway(p, &in->waypoint);
+    pack_weighted(p, in, &out->s);
     out->s.addresses = NULL;
     out->s.ports = NULL;
     out->s.sans = NULL;

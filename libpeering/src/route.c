@@ -6,7 +6,7 @@
  */
 #include "resolve_ref.h"
 
-#include "core/map.h"
+#include "core/rng.h"
 
 #include <stdio.h>
 
@@ -186,6 +186,29 @@ static int through_waypoint(struct deciding *d, const struct xds_gateway *ref, b
     return 0;
 }
 
+/* The waypoint of this connection: one of the weighted ones, else the single one; NULL when there is none. */
+static const struct xds_gateway *service_waypoint(const peering_service *v, uint64_t random)
+{
+    const struct xds_service *s = &v->rec->s;
+    uint64_t total = 0;
+    for (size_t i = 0; i < s->n_weighted_waypoints; i++) {
+        total += s->weighted_waypoints[i].weight;
+    }
+    if (total == 0) {
+        return s->waypoint.kind != XDS_GATEWAY_NONE ? &s->waypoint : NULL;
+    }
+    /* Its own stream of numbers: the endpoint of the waypoint is drawn from the same seed. */
+    struct pg_rng rng;
+    pg_rng_seed(&rng, ~random);
+    uint64_t at = pg_rng_below(&rng, total);
+    size_t i = 0;
+    while (at >= s->weighted_waypoints[i].weight) {
+        at -= s->weighted_waypoints[i].weight;
+        i++;
+    }
+    return &s->weighted_waypoints[i].destination;
+}
+
 struct waypoint_client {
     const peering_route_query *q;
 };
@@ -269,8 +292,9 @@ static int decide(struct deciding *d)
         d->out->service = d->service;
     }
     trace_address(d, w);
-    if (d->service != NULL && d->service->rec->s.waypoint.kind != XDS_GATEWAY_NONE) {
-        return through_waypoint(d, &d->service->rec->s.waypoint, true);
+    const struct xds_gateway *waypoint = d->service != NULL ? service_waypoint(d->service, q->random) : NULL;
+    if (waypoint != NULL) {
+        return through_waypoint(d, waypoint, true);
     }
     struct upstream u;
     struct upstream_query uq = query_of(d, CHOOSE_STANDARD, true);

@@ -35,7 +35,8 @@ struct kit_service {
     const char *vips;                 /* "net/ip,net/ip/bits" */
     const char *ports;                /* "80:8080,81:0" */
     const char *sans, *waypoint;
-    const char *scopes; /* "NETWORK,REGION"; not NULL: has load balancing */
+    const char *weighted; /* "net/ip:port=3,ns/host:port=1" */
+    const char *scopes;   /* "NETWORK,REGION"; not NULL: has load balancing */
     enum xds_lb_mode mode;
     bool allow_all, canonical, private_ns;
     enum xds_ip_families families;
@@ -90,10 +91,9 @@ static inline size_t kit_ports(struct pg_str list, struct xds_port *out)
     }
     return n;
 }
-static inline struct xds_gateway kit_gateway(const char *z)
+static inline struct xds_gateway kit_gateway(struct pg_str s)
 {
     struct xds_gateway g = {.kind = XDS_GATEWAY_NONE};
-    struct pg_str s = pg_str_c(z);
     if (s.len == 0) {
         return g;
     }
@@ -154,8 +154,8 @@ static inline int kit_encode_workload(const struct kit_workload *k, struct pg_sb
     w->network_mode = k->host_network ? XDS_NETWORK_HOST : XDS_NETWORK_STANDARD;
     w->native_tunnel = k->native;
     w->type = k->type;
-    w->waypoint = kit_gateway(k->waypoint);
-    w->network_gateway = kit_gateway(k->gateway);
+    w->waypoint = kit_gateway(pg_str_c(k->waypoint));
+    w->network_gateway = kit_gateway(pg_str_c(k->gateway));
     w->app_tunnel_protocol = k->tunnel_protocol;
     w->app_tunnel_port = k->tunnel_port;
     w->has_capacity = k->has_capacity;
@@ -219,6 +219,18 @@ static inline uint8_t kit_scope(struct pg_str s)
     return 0;
 }
 
+static inline size_t kit_weighted(const char *z, struct xds_weighted_waypoint *out)
+{
+    struct pg_str items[KIT_LIST_MAX];
+    size_t n = kit_list(z, ',', items);
+    for (size_t i = 0; i < n; i++) {
+        struct pg_str destination;
+        (void)pg_str_cut(&items[i], '=', &destination);
+        out[i] = (struct xds_weighted_waypoint){kit_gateway(destination), kit_u16(items[i])};
+    }
+    return n;
+}
+
 static inline int kit_encode_service(const struct kit_service *k, struct pg_sb *out, char *key, size_t cap)
 {
     struct xds_address a = {.kind = XDS_ADDRESS_SERVICE};
@@ -226,6 +238,7 @@ static inline int kit_encode_service(const struct kit_service *k, struct pg_sb *
     struct xds_net_addr vips[KIT_LIST_MAX];
     struct xds_port ports[KIT_LIST_MAX];
     struct pg_str sans[KIT_LIST_MAX], scopes[KIT_LIST_MAX];
+    struct xds_weighted_waypoint weighted[KIT_LIST_MAX];
     char host[200];
     const char *ns = k->ns != NULL ? k->ns : "ns1";
     snprintf(host, sizeof(host), "%s.%s.svc.cluster.local", k->name, ns);
@@ -239,7 +252,9 @@ static inline int kit_encode_service(const struct kit_service *k, struct pg_sb *
     s->n_ports = kit_ports(pg_str_c(k->ports), ports);
     s->sans = sans;
     s->n_sans = kit_list(k->sans, ',', sans);
-    s->waypoint = kit_gateway(k->waypoint);
+    s->waypoint = kit_gateway(pg_str_c(k->waypoint));
+    s->weighted_waypoints = weighted;
+    s->n_weighted_waypoints = kit_weighted(k->weighted, weighted);
     s->has_lb = k->scopes != NULL || k->mode != XDS_LB_UNSPECIFIED || k->allow_all;
     s->n_lb_scopes = kit_list(k->scopes, ',', scopes);
     for (size_t i = 0; i < s->n_lb_scopes; i++) {

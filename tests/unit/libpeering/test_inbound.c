@@ -105,6 +105,28 @@ static void test_table(void)
     }
 }
 
+/* Any of several waypoints is one (fault Q14 of ztunnel). */
+static void test_weighted(void)
+{
+    static const struct {
+        const char *weighted;
+        int status;
+    } rows[] = {{"/" W ":15008=1,/" C ":15008=1", 200},
+                {"/" C ":15008=1,/" X ":15008=1", 200},
+                {"/" C ":15008=1", 400},
+                {"", 400}};
+    for (size_t i = 0; i < PG_ARRAY_LEN(rows); i++) {
+        struct world w = {.t = kit_table()};
+        WL(w.t, .name = "waypoint", .ips = W, .services = "ns1/waypoint.ns1.svc.cluster.local=15008:15008");
+        WL(w.t, .name = "client", .ips = C);
+        SV(w.t, .name = "waypoint", .vips = "/" X, .ports = "15008:15008");
+        SV(w.t, .name = "server", .vips = "/" V, .ports = "80:8080", .weighted = rows[i].weighted);
+        w.s = kit_snapshot(w.t);
+        CU_ASSERT_EQUAL(decide(&w, W, V, 8080).status, rows[i].status);
+        close_world(&w);
+    }
+}
+
 static void test_hostnames(void)
 {
     struct world w = {.t = kit_table()};
@@ -192,5 +214,6 @@ static void test_service(void)
     close_world(&w);
 }
 
-TEST_MAIN("inbound", {"destination table", test_table}, {"hostnames", test_hostnames},
-          {"address of the PROXY header", test_header_address}, {"service of a connection", test_service})
+TEST_MAIN("inbound", {"destination table", test_table}, {"weighted waypoints", test_weighted},
+          {"hostnames", test_hostnames}, {"address of the PROXY header", test_header_address},
+          {"service of a connection", test_service})

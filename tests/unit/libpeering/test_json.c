@@ -64,7 +64,7 @@ static void test_service(void)
     SV(t, .name = "cart", .ns = "shop", .hostname = "cart.example", .vips = "n1/10.1.0.1,/10.2.0.0/16",
        .ports = "80:8080,443:0", .sans = "spiffe://a/ns/b/sa/c", .scopes = "NETWORK,REGION",
        .mode = XDS_LB_FAILOVER, .allow_all = true, .canonical = true, .private_ns = true,
-       .families = XDS_IP_DUAL, .waypoint = "n1/10.0.0.5:15008");
+       .families = XDS_IP_DUAL, .waypoint = "n1/10.0.0.5:15008", .weighted = "a/b.example:15008=3");
     WL(t, .name = "a", .ips = "10.0.0.1", .services = "shop/cart.example=443:8443");
     SV(t, .name = "m", .ns = "shop", .hostname = "m.example");
     peering_snapshot *s = kit_snapshot(t);
@@ -77,7 +77,9 @@ static void test_service(void)
         "\"endpoints\":{\"c1//Pod/ns1/a\":{\"workloadUid\":\"c1//Pod/ns1/a\",\"port\":{\"443\":8443},"
         "\"status\":\"Healthy\"}},\"subjectAltNames\":[\"spiffe://a/ns/b/sa/c\"],"
         "\"waypoint\":{\"destination\":\"n1/10.0.0.5\",\"hboneMtlsPort\":15008},"
-        "\"loadBalancer\":{\"routingPreferences\":[\"Network\",\"Region\"],\"mode\":\"Failover\","
+        "\"weightedWaypoints\":[{\"destination\":{\"destination\":\"a/b.example\",\"hboneMtlsPort\":15008},"
+        "\"weight\":3}],\"loadBalancer\":{\"routingPreferences\":[\"Network\",\"Region\"],\"mode\":"
+        "\"Failover\","
         "\"healthPolicy\":\"AllowAll\"},\"ipFamilies\":\"Dual\",\"canonical\":true,"
         "\"visibility\":\"Namespace\"}");
     pg_sb_reset(&sb);

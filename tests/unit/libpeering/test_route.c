@@ -133,8 +133,7 @@ static void test_rows(void)
         {"10.0.0.2", 80, PEERING_ROUTE_HBONE, "10.0.0.2:15008", "10.0.0.2:80", NULL, 80},
         {"2001:db8::2", 80, PEERING_ROUTE_HBONE, "[2001:db8::2]:15008", "[2001:db8::2]:80", NULL, 80},
         {"10.0.0.6", 80, PEERING_ROUTE_HBONE, "10.0.0.5:15008", "10.0.0.6:80", NULL, 15008},
-        {"10.0.0.7", 80, PEERING_ROUTE_NONE, NULL, "", "unknown waypoint: waypoint n1/10.9.9.9 not found",
-         0},
+        {"10.0.0.7", 80, PEERING_ROUTE_NONE, NULL, "", "unknown waypoint: waypoint n1/10.9.9.9 not found", 0},
         /* services */
         {"10.1.0.1", 80, PEERING_ROUTE_HBONE, "10.0.0.2:15008", "10.0.0.2:8080", NULL, 8080},
         {"2001:db8:1::1", 80, PEERING_ROUTE_HBONE, "[2001:db8::2]:15008", "[2001:db8::2]:8080", NULL, 8080},
@@ -220,6 +219,48 @@ static void test_from_waypoint(void)
     r = decide_as(&w, "c1//Pod/ns1/behind", "10.0.0.6", "10.0.0.2", 80);
     CU_ASSERT_STRING_EQUAL(hop(r), "10.0.0.2:15008");
     close_world(&w);
+}
+
+/* Drawn by weight; weight 0 never; nothing to draw from: the single one. */
+static void test_weighted_waypoints(void)
+{
+    static const struct {
+        const char *weighted;
+        size_t low[3], high[3]; /* of 4000: first, second, the single one */
+    } rows[] = {
+        {"n1/10.0.0.2:15008=0,n1/10.0.0.3:15008=100", {0, 4000, 0}, {0, 4000, 0}},
+        {"n1/10.0.0.2:15008=100,n1/10.0.0.3:15008=0", {4000, 0, 0}, {4000, 0, 0}},
+        {"n1/10.0.0.2:15008=0,n1/10.0.0.3:15008=0", {0, 0, 4000}, {0, 0, 4000}},
+        {"", {0, 0, 4000}, {0, 0, 4000}},
+        {"n1/10.0.0.2:15008=75,n1/10.0.0.3:15008=25", {2880, 880, 0}, {3120, 1120, 0}},
+    };
+    for (size_t i = 0; i < PG_ARRAY_LEN(rows); i++) {
+        struct world w;
+        size_t count[3] = {0};
+        open_world(&w);
+        WL(w.t, .name = "a", .ips = "10.0.0.2", .network = "n1");
+        WL(w.t, .name = "b", .ips = "10.0.0.3", .network = "n1");
+        WL(w.t, .name = "c", .ips = "10.0.0.4", .network = "n1");
+        SV(w.t, .name = "s", .hostname = "s.example", .vips = "n1/10.1.0.1", .ports = "80:80",
+           .waypoint = "n1/10.0.0.4:15008", .weighted = rows[i].weighted);
+        w.s = kit_snapshot(w.t);
+        for (uint64_t k = 0; k < 4000; k++) {
+            peering_route_query q = {.source = peering_find_workload(w.s, ps("c1//Pod/ns1/client")),
+                                     .network = ps("n1"),
+                                     .client_ip = kit_ip("10.0.0.1"),
+                                     .dst_ip = kit_ip("10.1.0.1"),
+                                     .dst_port = 80,
+                                     .random = k};
+            peering_route_fini(&w.r);
+            CU_ASSERT_EQUAL_FATAL(peering_route_decide(w.s, &q, &w.r), 0);
+            CU_ASSERT_EQUAL_FATAL(w.r.kind, PEERING_ROUTE_HBONE);
+            count[w.r.hop_ip.bytes[3] - 2]++;
+        }
+        for (size_t k = 0; k < 3; k++) {
+            CU_ASSERT(count[k] >= rows[i].low[k] && count[k] <= rows[i].high[k]);
+        }
+        close_world(&w);
+    }
 }
 
 static void test_families(void)
@@ -503,8 +544,8 @@ static void test_baggage(void)
 }
 
 TEST_MAIN("route", {"decision table", test_rows}, {"identities", test_identities},
-          {"from a waypoint", test_from_waypoint}, {"address families", test_families},
-          {"across networks", test_cross_network}, {"no service", test_no_service},
-          {"auto-allocated addresses", test_auto_allocated}, {"host network", test_host_network},
-          {"failover", test_failover}, {"explain", test_explain}, {"odd queries", test_odd_queries},
-          {"allocation failures", test_alloc}, {"baggage", test_baggage})
+          {"from a waypoint", test_from_waypoint}, {"weighted waypoints", test_weighted_waypoints},
+          {"address families", test_families}, {"across networks", test_cross_network},
+          {"no service", test_no_service}, {"auto-allocated addresses", test_auto_allocated},
+          {"host network", test_host_network}, {"failover", test_failover}, {"explain", test_explain},
+          {"odd queries", test_odd_queries}, {"allocation failures", test_alloc}, {"baggage", test_baggage})

@@ -252,6 +252,11 @@ static void test_refused(void)
     CU_ASSERT_EQUAL(peering_table_put(t, PEERING_KIND_ADDRESS, ps("c1//Pod/ns1/a"), "\xff\xff", 2, &why),
                     PEERING_ERR_PARSE);
     CU_ASSERT(why.text[0] != '\0');
+    static const char no_destination[] = "\x12\x0a\x0a\x01s\x1a\x01h\x6a\x02\x10\x01";
+    CU_ASSERT_EQUAL(peering_table_put(t, PEERING_KIND_ADDRESS, ps("/h"), no_destination,
+                                      sizeof(no_destination) - 1, &why),
+                    PEERING_ERR_PARSE);
+    CU_ASSERT_STRING_EQUAL(why.text, "weighted waypoint without destination");
     pg_sb_init(&sb, 4096);
     CU_ASSERT_EQUAL(
         kit_encode_workload(&(struct kit_workload){.name = "x", .ips = "1.2.3.4"}, &sb, uid, sizeof(uid)), 0);

@@ -61,11 +61,16 @@ static int add_rule(struct filter *f, struct pg_str target, enum pg_log_level le
 {
     /* Filters written for ztunnel name its crate; our targets do not carry it. */
     struct pg_str crate = PG_STR("ztunnel::");
-    if (pg_str_has_prefix(target, crate)) {
+    while (pg_str_has_prefix(target, crate)) {
         target = pg_str_sub(target, crate.len);
     }
-    if (target.len == 0 || target.len >= TARGET_MAX || pg_str_chr(target, '\0') >= 0) {
+    if (target.len == 0 || target.len >= TARGET_MAX) {
         return PG_E_PARSE;
+    }
+    for (size_t k = 0; k < target.len; k++) {
+        if (target.p[k] <= ' ' || target.p[k] >= 0x7f) { /* would not read back, or spoil what shows it */
+            return PG_E_PARSE;
+        }
     }
     size_t i = 0;
     while (i < f->n && !pg_str_eq_c(target, f->rules[i].target)) {

@@ -22,6 +22,7 @@ void hb_fail_set(struct hb_fail *f, int err, enum hb_flag flag, bool retry, cons
     f->flag = flag;
     f->retry = retry;
     f->eject = false;
+    f->stale_session = false;
     va_list ap;
     va_start(ap, fmt);
     (void)vsnprintf(f->text, sizeof(f->text), fmt, ap);

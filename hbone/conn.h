@@ -33,8 +33,9 @@ const char *hb_flag_name(enum hb_flag f); /* "-", "DENY", ... Static storage. */
 struct hb_fail {
     int err; /* pg_err */
     enum hb_flag flag;
-    bool retry; /* another endpoint may do better; no application byte was lost */
-    bool eject; /* the endpoint itself is at fault */
+    bool retry;         /* another endpoint may do better; no application byte was lost */
+    bool stale_session; /* a session kept for reuse let us down: a new one may do better */
+    bool eject;         /* the endpoint itself is at fault */
     char text[256];
 };
 void hb_fail_set(struct hb_fail *f, int err, enum hb_flag flag, bool retry, const char *fmt, ...)

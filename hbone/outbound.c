@@ -188,8 +188,9 @@ static void attempt_failed(struct out *o, const struct hb_fail *why)
             hb_eject(o->c.worker, uid);
         }
     }
-    bool again = f.retry && o->attempts < HB_ATTEMPTS_MAX && o->have_route && o->route.remaining > 0 &&
-                 now_ms(o) < o->deadline && !o->c.worker->draining;
+    bool again = f.retry && o->attempts < HB_ATTEMPTS_MAX && o->have_route &&
+                 (o->route.remaining > 0 || f.stale_session) && now_ms(o) < o->deadline &&
+                 !o->c.worker->draining;
     if (!again) {
         finish_failed(o, &f);
         return;
@@ -250,6 +251,7 @@ static void on_answer(void *arg, const struct hb_connect_answer *a)
          * elsewhere. */
         hb_fail_set(&f, a->err, HB_FLAG_CONNECT, a->status == 0 || a->status >= 500, "%s", a->text);
         f.eject = a->status >= 500 && o->route.kind == PEERING_ROUTE_HBONE;
+        f.stale_session = a->status == 0;
         attempt_failed(o, &f);
         return;
     }
@@ -271,6 +273,7 @@ static void connect_on(struct out *o)
     if (r < 0) {
         struct hb_fail f;
         hb_fail_set(&f, r, HB_FLAG_CONNECT, true, "h2 failed: %s", pg_err_str(r));
+        f.stale_session = true;
         attempt_failed(o, &f);
     }
 }
@@ -419,7 +422,9 @@ static void start_clock(struct out *o)
         o->deadline = now + HB_TOTAL_MS;
     }
     uint64_t left = o->deadline > now ? o->deadline - now : 0;
-    bool others = o->route.remaining > 0 && o->attempts < HB_ATTEMPTS_MAX;
+    /* Behind a gateway another tunnel may reach another endpoint. */
+    bool elsewhere = o->route.remaining > 0 || o->route.kind == PEERING_ROUTE_DOUBLE_HBONE;
+    bool others = elsewhere && o->attempts < HB_ATTEMPTS_MAX;
     o->dialling = true;
     pg_timer_start(o->timer, others && left > HB_ATTEMPT_MS ? HB_ATTEMPT_MS : left);
 }
@@ -501,6 +506,11 @@ static void on_timer(void *arg)
         hb_fail_set(&f, PG_E_TIMEDOUT, HB_FLAG_CONNECT, true, "%s: deadline has elapsed",
                     o->connect != NULL ? "h2 failed: no answer to CONNECT" : "connection failed");
         f.eject = o->dial != NULL;
+        if (o->connect != NULL) {
+            /* A session whose far end died silently: others must not be sent into it. */
+            hb_pool_suspect(o->conn);
+            f.stale_session = true;
+        }
         attempt_failed(o, &f);
     } else if (o->c.pod->local == NULL || !o->c.worker->world->open) {
         hb_unknown_local(o->c.pod, text, sizeof(text));

@@ -701,6 +701,13 @@ struct pg_str hb_pool_conn_peer(struct hb_pool_conn *c)
     return pg_str_c(c->peer);
 }
 
+void hb_pool_suspect(struct hb_pool_conn *c)
+{
+    if (c->state == CONN_READY) {
+        retire(c);
+    }
+}
+
 void hb_pool_put(struct hb_pool_conn *c)
 {
     if (c == NULL) {

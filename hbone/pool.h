@@ -46,7 +46,9 @@ int hb_pool_get(struct hb_pool *p, const struct hb_hop *hop,
 void hb_ticket_cancel(struct hb_ticket *t);              /* NULL is fine; no callback after */
 struct pg_h2 *hb_pool_conn_h2(struct hb_pool_conn *c);   /* NULL: it died meanwhile */
 struct pg_str hb_pool_conn_peer(struct hb_pool_conn *c); /* SPIFFE id at the far end; lives with the hold */
-void hb_pool_put(struct hb_pool_conn *c);                /* NULL is fine */
+/* It did not answer in time: takes no new streams; those it has run on. */
+void hb_pool_suspect(struct hb_pool_conn *c);
+void hb_pool_put(struct hb_pool_conn *c); /* NULL is fine */
 void hb_pool_counts(const struct hb_pool *p, uint64_t *outer, uint64_t *inner);
 /* True when the socket of the connect now under way for this ticket never got an answer. */
 bool hb_ticket_is_connecting(const struct hb_ticket *t);

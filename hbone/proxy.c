@@ -282,9 +282,8 @@ static int make_node(struct hb_proxy *p, struct pg_errtext *err)
     md[n++] = (peering_node_kv){"INSTANCE_IPS", c->instance_ip != NULL ? c->instance_ip : ""};
     md[n++] = (peering_node_kv){"NODE_NAME", c->node_name != NULL ? c->node_name : ""};
     /* What proxy-status shows; the user's own ISTIO_META_ wins. */
-    const peering_node_kv shown[] = {{"CLUSTER_ID", c->cluster_id},
-                                     {"NETWORK", c->network},
-                                     {"ISTIO_VERSION", ISTHMUS_VERSION}};
+    const peering_node_kv shown[] = {
+        {"CLUSTER_ID", c->cluster_id}, {"NETWORK", c->network}, {"ISTIO_VERSION", ISTHMUS_VERSION}};
     for (size_t i = 0; i < PG_ARRAY_LEN(shown); i++) {
         if (!has_meta(c, shown[i].key) && shown[i].value != NULL) {
             md[n++] = shown[i];

@@ -157,7 +157,7 @@ struct pg_h2 *pg_h2_stream_session(struct pg_h2_stream *s); /* NULL when the ses
 uint32_t pg_h2_stream_id(const struct pg_h2_stream *s);
 /* Turns a stream (after its 200) into a transport that owns it: read/write/END_STREAM half-close, consumed =
  * credit, RST_STREAM NO_ERROR or CANCEL read as end of stream only after END_STREAM was seen, else
- * PG_E_RESET; abort = RST CANCEL. */
+ * PG_E_RESET; abort = RST CONNECT_ERROR (RFC 9113 section 8.5). */
 int pg_h2_stream_transport(struct pg_h2_stream *s, struct pg_transport **out) PG_MUST_CHECK;
 
 #endif

@@ -126,7 +126,8 @@ static void tp_close(struct pg_transport *t, bool abort)
     bool clean = x->shut && !abort;
     x->want = 0;
     pg_defer_cancel(&x->ready);
-    pg_h2_stream_close(x->s, clean ? PG_H2_NO_ERROR : PG_H2_CANCEL);
+    /* RFC 9113 section 8.5 names CONNECT_ERROR for a broken tunnel; ztunnel reads CANCEL as a clean end. */
+    pg_h2_stream_close(x->s, clean ? PG_H2_NO_ERROR : PG_H2_CONNECT_ERROR);
     x->s = NULL;
     pg_loop_defer(x->loop, &x->dead);
 }

@@ -300,12 +300,16 @@ static int offer(struct batch *b, const struct xds_delta_resource *r, struct pg_
     return 0;
 }
 
-static void take_resources(struct batch *b, const struct xds_delta_response *p)
+/* Want of memory is no verdict on a resource: it ends the stream, and the next one brings what is missing. */
+static int take_resources(struct batch *b, const struct xds_delta_response *p)
 {
     for (size_t i = 0; i < p->n_resources; i++) {
         const struct xds_delta_resource *r = &p->resources[i];
         struct pg_errtext why = {""};
         int e = offer(b, r, &why);
+        if (e == PG_E_NOMEM) {
+            return e;
+        }
         if (e < 0) {
             b->result->rejected++;
             complain(b->nack, r->name, why.text[0] != '\0' ? why.text : pg_err_str(e));
@@ -317,6 +321,7 @@ static void take_resources(struct batch *b, const struct xds_delta_response *p)
             h->seen = b->a->responses;
         }
     }
+    return 0;
 }
 
 static void remove_one(struct batch *b, struct pg_str name)
@@ -354,13 +359,16 @@ static int answer(const struct xds_delta_response *p, bool refused, const struct
     return send_request(&q, emit, arg);
 }
 
-static void process(struct batch *b, const struct xds_delta_response *p)
+static int process(struct batch *b, const struct xds_delta_response *p)
 {
     b->a->responses++;
     for (size_t i = 0; i < p->n_removed; i++) {
         remove_one(b, p->removed[i]);
     }
-    take_resources(b, p);
+    int r = take_resources(b, p);
+    if (r < 0) {
+        return r;
+    }
     if (b->t->reconcile && !b->t->answered) {
         reconcile(b);
     }
@@ -368,6 +376,7 @@ static void process(struct batch *b, const struct xds_delta_response *p)
     b->t->answered = true;
     b->t->reconcile = false;
     b->result->synced = adsc_is_synced(b->a);
+    return 0;
 }
 
 int adsc_response(struct adsc *a, struct pg_str bytes, adsc_apply apply, adsc_remove remove, void *apply_arg,
@@ -394,8 +403,10 @@ int adsc_response(struct adsc *a, struct pg_str bytes, adsc_apply apply, adsc_re
                               .arg = apply_arg,
                               .result = &result,
                               .nack = &nack};
-            process(&b, &p);
+            r = process(&b, &p);
         }
+    }
+    if (r == 0) {
         r = answer(&p, result.type == SIZE_MAX || result.rejected != 0, &nack, emit, emit_arg);
     }
     if (r == 0) {

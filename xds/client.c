@@ -16,6 +16,8 @@
 #define VERSIONS_MAX_BYTES (3u * 1024 * 1024 + 512u * 1024) /* stock servers refuse requests above 4 MiB */
 #define TOKEN_MAX 65536u
 #define METADATA_MAX 256u
+#define PING_FIRST_MS 30000u
+#define PING_SLOWEST_MS (2u * 60 * 60 * 1000)
 
 enum phase { PHASE_WAITING, PHASE_DIALING, PHASE_OPEN };
 
@@ -38,6 +40,7 @@ struct xds_client {
     size_t attempt;
     uint64_t opened_ms;
     size_t versions_max;
+    uint32_t ping_ms;
     char text[640];
     bool connected; /* told to the owner */
     bool synced;    /* told to the owner */
@@ -102,6 +105,9 @@ static void lose(struct xds_client *c, const char *text)
     duration_text(delay, wait, sizeof(wait));
     (void)snprintf(line, sizeof(line), "disconnected, retrying in %s: delta stream: %s", wait, text);
     PG_LOG(PG_LOG_WARN, c->o.log_scope, line, PG_F_RAW("target", pg_str_c(c->o.target)));
+    if (c->conn != NULL && xds_conn_told_to_calm(c->conn)) {
+        c->ping_ms = c->ping_ms < PING_SLOWEST_MS / 2 ? c->ping_ms * 2 : PING_SLOWEST_MS;
+    }
     drop_connection(c);
     c->phase = PHASE_WAITING;
     c->attempt++;
@@ -285,6 +291,7 @@ static void attempt(void *arg)
                                  .n_server_names = c->o.n_server_names,
                                  .creds = creds,
                                  .timeout_ms = c->o.connect_timeout_ms,
+                                 .ping_ms = c->ping_ms,
                                  .first_ip = c->attempt / n};
     int r = xds_conn_new(c->loop, c->resolver, &o, &callbacks, c, &c->conn, &err);
     cert_creds_unref(creds);
@@ -392,6 +399,7 @@ int xds_client_new(struct pg_loop *l, struct pg_resolver *resolver, const struct
     c->arg = arg;
     c->backoff = o->backoff;
     c->versions_max = VERSIONS_MAX_BYTES;
+    c->ping_ms = PING_FIRST_MS;
     c->lost.cb = on_lost;
     c->reap.cb = reap;
     pg_rng_seed_random(&c->rng);

@@ -42,8 +42,9 @@ struct adsc_result {
 };
 /* One DeltaDiscoveryResponse: applies each resource (rejected ones keep their old version), emits ACK, or
  * NACK with
- * "<name>: <reason>; ..." (at most 4 KiB). Unknown type: NACK. PG_E_PARSE when the message itself is
- * malformed. */
+ * "<name>: <reason>; ..." (at most 4 KiB). Unknown type: NACK. PG_E_PARSE
+ * when the message itself is malformed; PG_E_NOMEM (also from `apply`): nothing was answered, the stream must
+ * be given up and the next one brings what is missing. */
 int adsc_response(struct adsc *a, struct pg_str bytes, adsc_apply apply, adsc_remove remove, void *apply_arg,
                   int (*emit)(void *arg, struct pg_str msg), void *emit_arg, struct adsc_result *out,
                   struct pg_errtext *err) PG_MUST_CHECK;

@@ -26,6 +26,7 @@ struct xds_conn {
     size_t n_names;
     struct cert_creds *creds;
     uint64_t timeout_ms;
+    uint32_t ping_ms;
     struct pg_timer *timer;
     struct pg_resolve_query *query;
     struct pg_ip ips[PG_RESOLVE_MAX];
@@ -38,6 +39,7 @@ struct xds_conn {
     struct pg_defer reap;
     char remote[PG_ADDR_TEXT];
     char desc[512];
+    bool told_to_calm;
     bool freed;
 };
 
@@ -120,9 +122,9 @@ static void on_settings(struct pg_h2 *h, void *arg)
 static void on_goaway(struct pg_h2 *h, uint32_t code, void *arg)
 {
     /* The stream runs on until the server ends it; the owner reconnects then. */
+    struct xds_conn *c = arg;
     (void)h;
-    (void)code;
-    (void)arg;
+    c->told_to_calm = c->told_to_calm || code == PG_H2_ENHANCE_YOUR_CALM;
 }
 
 static void on_h2_closed(struct pg_h2 *h, int err, const char *text, void *arg)
@@ -148,6 +150,7 @@ static void start_tls(struct xds_conn *c)
     }
     struct cert_expect expect = {.kind = CERT_EXPECT_DNS, .names = names, .n_names = c->n_names};
     pg_h2_options_grpc(&o, false);
+    o.ping_interval_ms = c->ping_ms != 0 ? c->ping_ms : o.ping_interval_ms;
     c->phase = PHASE_TLS;
     int r = cert_tls_client(c->loop, c->tcp, c->creds, &expect, &tls);
     if (r == 0) {
@@ -324,6 +327,7 @@ int xds_conn_new(struct pg_loop *l, struct pg_resolver *resolver, const struct x
     c->cb = *cb;
     c->arg = arg;
     c->first_ip = o->first_ip;
+    c->ping_ms = o->ping_ms;
     c->timeout_ms = o->timeout_ms != 0 ? o->timeout_ms : XDS_CONN_TIMEOUT_MS;
     c->start.cb = on_start;
     c->reap.cb = reap;
@@ -350,6 +354,11 @@ void xds_conn_free(struct xds_conn *c)
     c->freed = true;
     shut(c);
     pg_loop_defer(c->loop, &c->reap);
+}
+
+bool xds_conn_told_to_calm(const struct xds_conn *c)
+{
+    return c->told_to_calm;
 }
 
 const char *xds_conn_remote(const struct xds_conn *c)

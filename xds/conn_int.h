@@ -20,6 +20,7 @@ struct xds_conn_options {
     size_t n_server_names;
     struct cert_creds *creds; /* a reference of its own is taken */
     uint64_t timeout_ms;      /* 0: XDS_CONN_TIMEOUT_MS */
+    uint32_t ping_ms;         /* own keepalive; 0: the default of pg_h2_options_grpc */
     size_t first_ip;          /* which of the resolved addresses is tried first, modulo their number */
 };
 struct xds_conn_callbacks {
@@ -33,6 +34,8 @@ int xds_conn_new(struct pg_loop *l, struct pg_resolver *resolver, const struct x
                  const struct xds_conn_callbacks *cb, void *arg, struct xds_conn **out,
                  struct pg_errtext *err) PG_MUST_CHECK;
 void xds_conn_free(struct xds_conn *c); /* no callback after; close own calls before; NULL is fine */
+/* True when the server complained about too many pings (GOAWAY ENHANCE_YOUR_CALM). */
+bool xds_conn_told_to_calm(const struct xds_conn *c);
 const char *xds_conn_remote(const struct xds_conn *c); /* "ip:port" in use, or "" */
 
 #endif

@@ -14,9 +14,10 @@ extern "C" {
 typedef struct peering_dns_query {
     const peering_workload *client;
     peering_str network;
-    peering_str cluster_domain; /**< "cluster.local" */
+    peering_str cluster_domain;      /**< "cluster.local" */
     peering_str preferred_namespace; /**< PREFERED_SERVICE_NAMESPACE, or empty */
-    const peering_str *search; /**< search domains; none: computed from the client's namespace and cluster_domain */
+    const peering_str
+        *search; /**< search domains; none: computed from the client's namespace and cluster_domain */
     size_t n_search;
     peering_str name; /**< as asked, any case, without the final dot */
     bool want_v6;     /**< AAAA instead of A */
@@ -29,13 +30,15 @@ enum peering_dns_result {
 };
 typedef struct peering_dns_answer {
     enum peering_dns_result result;
-    bool cname; /**< a search domain was stripped: first a CNAME asked -> `target`, then the addresses under `target` */
+    bool cname; /**< a search domain was stripped: first a CNAME asked -> `target`, then the addresses under
+                   `target` */
     char target[256];
     size_t n;
     peering_ip ips[PEERING_DNS_ANSWERS_MAX];
     const peering_service *service;
 } peering_dns_answer;
-PEERING_API void peering_dns_lookup(const peering_snapshot *s, const peering_dns_query *q, peering_dns_answer *out);
+PEERING_API void peering_dns_lookup(const peering_snapshot *s, const peering_dns_query *q,
+                                    peering_dns_answer *out);
 
 #ifdef __cplusplus
 }

@@ -3,18 +3,20 @@
  * @file
  * libpeering: service tables for Istio ambient meshes, peered across clusters.
  *
- * Concepts. A **table** takes WDS and WADS resources (istio.workload, istio.security) and publishes immutable **snapshots**;
- * snapshots are shared freely between threads and answer every question of a data path: who is this address, where does this
- * connection go (route.h), may it come in (policy.h), what does this name resolve to (dns.h). A **control** (control.h) is the
- * other half: it reads local state, links to peer control planes, merges all into one global service table and serves it.
+ * Concepts. A **table** takes WDS and WADS resources (istio.workload, istio.security) and publishes immutable
+ * **snapshots**; snapshots are shared freely between threads and answer every question of a data path: who is
+ * this address, where does this connection go (route.h), may it come in (policy.h), what does this name
+ * resolve to (dns.h). A **control** (control.h) is the other half: it reads local state, links to peer
+ * control planes, merges all into one global service table and serves it.
  *
- * Threads. A table belongs to one thread. A snapshot may be read by any number of threads; referencing is atomic. Functions that
- * take a `const peering_snapshot *` are pure.
+ * Threads. A table belongs to one thread. A snapshot may be read by any number of threads; referencing is
+ * atomic. Functions that take a `const peering_snapshot *` are pure.
  *
- * Errors. Functions return 0 (or a count) on success and a negative peering_error; outputs are untouched on failure. Text goes to
- * an optional `peering_text`. Out of memory is an ordinary error.
+ * Errors. Functions return 0 (or a count) on success and a negative peering_error; outputs are untouched on
+ * failure. Text goes to an optional `peering_text`. Out of memory is an ordinary error.
  *
- * Strings are slices (pointer and length, UTF-8, not NUL-terminated); those read from a snapshot live as long as a reference to it.
+ * Strings are slices (pointer and length, UTF-8, not NUL-terminated); those read from a snapshot live as long
+ * as a reference to it.
  */
 #ifndef PEERING_PEERING_H
 #define PEERING_PEERING_H

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * @file
- * The workload table a data path reads, and its snapshots. Semantics are ztunnel's (join of workloads and services, address
- * conflict ranks, staged endpoints, visibility), without its known faults: unhealthy endpoints are kept and filtered at choice,
- * CIDR addresses are replaced not appended, equal addresses in one namespace do not delete each other.
+ * The workload table a data path reads, and its snapshots. Semantics are ztunnel's (join of workloads and
+ * services, address conflict ranks, staged endpoints, visibility), without its known faults: unhealthy
+ * endpoints are kept and filtered at choice, CIDR addresses are replaced not appended, equal addresses in one
+ * namespace do not delete each other.
  */
 #ifndef PEERING_TABLE_H
 #define PEERING_TABLE_H
@@ -32,13 +33,15 @@ enum peering_protocol { PEERING_PROTOCOL_TCP = 0, PEERING_PROTOCOL_HBONE = 1 };
 PEERING_API int peering_table_new(peering_table **out);
 /** Frees the table; snapshots taken from it stay valid. NULL is fine. */
 PEERING_API void peering_table_free(peering_table *t);
-/** Adds or replaces one resource from its wire bytes (copied). PEERING_ERR_PARSE with the reason in `why` (may be NULL): the old
- * value, if any, stays; an unparsable policy is kept as one that denies. PEERING_ERR_NOMEM, PEERING_ERR_LIMIT. */
-PEERING_API int peering_table_put(peering_table *t, enum peering_kind kind, peering_str name, const void *bytes, size_t len,
-                                  peering_text *why);
+/** Adds or replaces one resource from its wire bytes (copied). PEERING_ERR_PARSE with the reason in `why`
+ * (may be NULL): the old value, if any, stays; an unparsable policy is kept as one that denies.
+ * PEERING_ERR_NOMEM, PEERING_ERR_LIMIT. */
+PEERING_API int peering_table_put(peering_table *t, enum peering_kind kind, peering_str name,
+                                  const void *bytes, size_t len, peering_text *why);
 /** Removes by resource name (workload uid, "ns/hostname", "ns/policy"). PEERING_ERR_NOTFOUND when unknown. */
 PEERING_API int peering_table_remove(peering_table *t, enum peering_kind kind, peering_str name);
-/** A snapshot of the table now, with one reference for the caller; the previous one when nothing changed. PEERING_ERR_NOMEM. */
+/** A snapshot of the table now, with one reference for the caller; the previous one when nothing changed.
+ * PEERING_ERR_NOMEM. */
 PEERING_API int peering_table_snapshot(peering_table *t, peering_snapshot **out);
 
 /** Adds a reference; any thread. @return `s` */
@@ -51,16 +54,23 @@ PEERING_API uint64_t peering_snapshot_generation(const peering_snapshot *s);
 /* Look-ups: NULL when there is none. */
 PEERING_API const peering_workload *peering_find_workload(const peering_snapshot *s, peering_str uid);
 /** By (network, address); host-network workloads are not found by address. Conflicts: highest rank wins. */
-PEERING_API const peering_workload *peering_find_workload_by_ip(const peering_snapshot *s, peering_str network, const peering_ip *ip);
+PEERING_API const peering_workload *peering_find_workload_by_ip(const peering_snapshot *s,
+                                                                peering_str network, const peering_ip *ip);
 /** A local workload by name, namespace and service account; `node` non-empty: only workloads on that node. */
-PEERING_API const peering_workload *peering_find_workload_by_name(const peering_snapshot *s, peering_str ns, peering_str name,
-                                                                  peering_str service_account, peering_str node);
-PEERING_API const peering_service *peering_find_service(const peering_snapshot *s, peering_str ns, peering_str hostname);
-/** By hostname as seen from namespace `client_ns`: own namespace, then canonical, then first; visibility applies. */
-PEERING_API const peering_service *peering_find_service_by_host(const peering_snapshot *s, peering_str hostname, peering_str client_ns);
-/** By virtual address as seen from `client_ns`: exact first, then prefixes (same namespace, longest, canonical). */
-PEERING_API const peering_service *peering_find_service_by_vip(const peering_snapshot *s, peering_str network, const peering_ip *ip,
-                                                               peering_str client_ns);
+PEERING_API const peering_workload *peering_find_workload_by_name(const peering_snapshot *s, peering_str ns,
+                                                                  peering_str name,
+                                                                  peering_str service_account,
+                                                                  peering_str node);
+PEERING_API const peering_service *peering_find_service(const peering_snapshot *s, peering_str ns,
+                                                        peering_str hostname);
+/** By hostname as seen from namespace `client_ns`: own namespace, then canonical, then first; visibility
+ * applies. */
+PEERING_API const peering_service *peering_find_service_by_host(const peering_snapshot *s,
+                                                                peering_str hostname, peering_str client_ns);
+/** By virtual address as seen from `client_ns`: exact first, then prefixes (same namespace, longest,
+ * canonical). */
+PEERING_API const peering_service *peering_find_service_by_vip(const peering_snapshot *s, peering_str network,
+                                                               const peering_ip *ip, peering_str client_ns);
 PEERING_API const peering_policy *peering_find_policy(const peering_snapshot *s, peering_str key);
 /** Iteration in name order; `*it` starts at 0. NULL at the end. */
 PEERING_API const peering_workload *peering_next_workload(const peering_snapshot *s, size_t *it);
@@ -92,7 +102,8 @@ PEERING_API bool peering_workload_is_healthy(const peering_workload *w);
 PEERING_API bool peering_workload_is_host_network(const peering_workload *w);
 /** Takes HBONE itself (no proxy in between). */
 PEERING_API bool peering_workload_is_native_tunnel(const peering_workload *w);
-/** The application terminates tunnels itself: `*proxy` with a PROXY protocol header, `*port` 0 when it stays as asked. False: none. */
+/** The application terminates tunnels itself: `*proxy` with a PROXY protocol header, `*port` 0 when it stays
+ * as asked. False: none. */
 PEERING_API bool peering_workload_app_tunnel(const peering_workload *w, bool *proxy, uint16_t *port);
 PEERING_API uint32_t peering_workload_capacity(const peering_workload *w);
 PEERING_API size_t peering_workload_ips(const peering_workload *w, const peering_ip **out);
@@ -104,7 +115,8 @@ PEERING_API size_t peering_workload_policies(const peering_workload *w, const pe
 /** Services ("ns/hostname") it is an endpoint of. */
 PEERING_API size_t peering_workload_services(const peering_workload *w, const peering_str **out);
 /** Port on this workload behind (service, service_port); 0 when it has no mapping. */
-PEERING_API uint16_t peering_workload_target_port(const peering_workload *w, peering_str service_key, uint16_t service_port);
+PEERING_API uint16_t peering_workload_target_port(const peering_workload *w, peering_str service_key,
+                                                  uint16_t service_port);
 
 /* Service accessors. */
 typedef struct peering_vip {
@@ -131,8 +143,8 @@ PEERING_API bool peering_service_is_passthrough(const peering_service *v);
 /** Text of the load balancing, e.g. "NETWORK FAILOVER", "" for none. */
 PEERING_API peering_str peering_service_load_balancing(const peering_service *v);
 
-/** Writes the JSON objects of ztunnel's config_dump (keys as in its local file format) for one record, through `write`; a
- * non-zero return of `write` stops. Used by /config_dump. */
+/** Writes the JSON objects of ztunnel's config_dump (keys as in its local file format) for one record,
+ * through `write`; a non-zero return of `write` stops. Used by /config_dump. */
 typedef int (*peering_write)(void *arg, const char *p, size_t len);
 PEERING_API int peering_workload_json(const peering_workload *w, peering_write write, void *arg);
 PEERING_API int peering_service_json(const peering_service *v, peering_write write, void *arg);

@@ -27,7 +27,7 @@ static const struct arg_def defs[ARG_COUNT] = {
     [ARG_NAMESPACE] = {"namespace", 'n', KIND_TEXT, "NS", "namespace"},
     [ARG_ALL_NAMESPACES] = {"all-namespaces", 'A', KIND_SWITCH, NULL,
                             "every namespace (the default without -n)"},
-    [ARG_DIR] = {"dir", 0, KIND_TEXT, "DIR", "directory of the keys (certs)"},
+    [ARG_DIR] = {"dir", 0, KIND_TEXT, "DIR", "directory of the keys (the current one)"},
     [ARG_FORCE] = {"force", 0, KIND_SWITCH, NULL, "replace what is there already"},
     [ARG_SERVICE_ACCOUNT] = {"service-account", 0, KIND_TEXT, "SA", "service account the token speaks for"},
     [ARG_POD] = {"pod", 0, KIND_TEXT, "POD", "bind the token to a pod"},

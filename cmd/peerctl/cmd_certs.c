@@ -14,7 +14,7 @@
 
 static const char *dir_of(const struct ctl *c)
 {
-    return c->args.value[ARG_DIR] != NULL ? c->args.value[ARG_DIR] : "certs";
+    return c->args.value[ARG_DIR] != NULL ? c->args.value[ARG_DIR] : ".";
 }
 
 static int answer_files(struct ctl *c, const char *schema, const char *what, const char *dir,

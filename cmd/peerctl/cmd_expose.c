@@ -197,7 +197,8 @@ static int apply(struct ctl *c, const struct context *x, const struct json_node 
 int cmd_expose(struct ctl *c)
 {
     const char *name = c->args.value[ARG_NAME] != NULL ? c->args.value[ARG_NAME] : "istio-eastwest";
-    const char *ns = c->args.value[ARG_NAMESPACE];
+    const char *ns =
+        c->args.value[ARG_NAMESPACE] != NULL ? c->args.value[ARG_NAMESPACE] : CTL_GATEWAY_NAMESPACE;
     int r = check_words(c, ns, name);
     const struct context *x = r == CTL_OK ? ctl_context(c) : NULL;
     if (x == NULL) {

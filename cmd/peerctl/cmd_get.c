@@ -27,7 +27,7 @@ struct kind {
     const char *path, *schema;
     void (*collect)(struct listing *l);
     size_t n_columns, n_wide; /* without NAMESPACE */
-    const char *heads[10];
+    const char *heads[12];
     void (*cells)(struct listing *l, const struct row *r, struct table *t, bool wide);
 };
 
@@ -153,17 +153,22 @@ static void collect_peers(struct listing *l)
 static void peer_cells(struct listing *l, const struct row *r, struct table *t, bool wide)
 {
     const struct json_node *o = r->item;
+    bool connected = state_condition_true(o, "gloo.solo.io/PeerConnected");
     table_cell(t, r->name);
     table_cell(t, json_in_text(o, "cluster"));
     table_cell(t, json_in_text(o, "network"));
     table_cell(t, state_join(l->c, json_in_get(o, "addresses"), ","));
-    table_cell(t, yes(state_condition_true(o, "gloo.solo.io/PeerConnected")));
+    table_cell(t, yes(connected));
     table_cell(t, yes(state_condition_true(o, "gloo.solo.io/PeeringSucceeded")));
     table_cell(t, json_in_text(o, "data"));
+    /* How long nothing new has come, when the next attempt is, and why the last one failed. */
+    table_cell(t, connected ? "" : ctl_age(l->c, json_in_u64(o, "dataAgeMs") / 1000));
+    table_cell(
+        t, connected ? "" : ctl_fmt(l->c, "in %s", ctl_age(l->c, (json_in_u64(o, "retryMs") + 999) / 1000)));
+    table_cell(t, connected ? "" : json_in_text(o, "lastError"));
     if (wide) {
         table_cell(t, number(l, o, "services"));
         table_cell(t, number(l, o, "workloads"));
-        table_cell(t, json_in_text(o, "lastError"));
     }
 }
 
@@ -299,10 +304,10 @@ static const struct kind kinds[] = {
      "/status",
      STATE_STATUS_SCHEMA,
      collect_peers,
-     7,
      10,
-     {"NAME", "CLUSTER", "NETWORK", "ADDRESS", "CONNECTED", "SYNCED", "DATA", "SERVICES", "WORKLOADS",
-      "LAST ERROR"},
+     12,
+     {"NAME", "CLUSTER", "NETWORK", "ADDRESS", "CONNECTED", "SYNCED", "DATA", "AGE", "NEXT TRY", "LAST ERROR",
+      "SERVICES", "WORKLOADS"},
      peer_cells},
     {{"gateways", "gateway", "gtw"},
      "gateway",
@@ -345,9 +350,23 @@ static const struct kind *find_kind(const char *word)
     return NULL;
 }
 
+/* Clusters that disagree about a service: not part of the table, so that pipes stay clean. */
+static void warn(const struct listing *l)
+{
+    const struct json_node *all = json_in_get(l->doc, "global");
+    const char *wanted = l->c->args.value[ARG_NAMESPACE];
+    for (size_t i = 0; i < json_in_len(all); i++) {
+        const struct json_node *g = json_in_at(all, i);
+        const char *warning = json_in_text(g, "warning");
+        if (warning[0] != '\0' && (wanted == NULL || strcmp(wanted, json_in_text(g, "namespace")) == 0)) {
+            (void)ctl_complain(0, "warning: %s: %s", json_in_text(g, "hostname"), warning);
+        }
+    }
+}
+
 static void as_table(struct listing *l, const struct kind *k, bool wide, struct pg_sb *out)
 {
-    const char *heads[11];
+    const char *heads[13];
     struct table t;
     bool with_ns = l->c->args.value[ARG_NAMESPACE] == NULL;
     size_t n = 0;
@@ -423,5 +442,8 @@ int cmd_get(struct ctl *c)
     }
     ctl_print(&out);
     pg_sb_fini(&out);
+    if (!c->json) {
+        warn(&l);
+    }
     return CTL_OK;
 }

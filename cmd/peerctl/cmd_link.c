@@ -20,6 +20,12 @@ struct object {
     bool changed;
 };
 
+static const char *namespace_of(const struct ctl *c)
+{
+    const char *said = c->args.value[ARG_NAMESPACE];
+    return said != NULL ? said : CTL_GATEWAY_NAMESPACE;
+}
+
 static bool is_cluster_name(const char *s)
 {
     size_t n = strlen(s);
@@ -213,7 +219,7 @@ static int link_sides(struct ctl *c, struct side *sides, size_t n, bool one_way)
                 continue;
             }
             objects[count].source = &sides[s];
-            if (!describe(c, &sides[t], c->args.value[ARG_NAMESPACE], &objects[count++])) {
+            if (!describe(c, &sides[t], namespace_of(c), &objects[count++])) {
                 r = CTL_FAILED;
             }
         }
@@ -239,7 +245,7 @@ static int generate_one(struct ctl *c)
     if (target.status == NULL) {
         return CTL_UNREACHABLE;
     }
-    if (!describe(c, &target, c->args.value[ARG_NAMESPACE], &o)) {
+    if (!describe(c, &target, namespace_of(c), &o)) {
         return CTL_FAILED;
     }
     print_yaml(c, &o, 1);
@@ -256,8 +262,8 @@ int cmd_link(struct ctl *c)
     bool one_way = a->value[ARG_FROM] != NULL || a->value[ARG_TO] != NULL;
     bool several = a->value[ARG_CONTEXTS] != NULL;
     size_t n = 0;
-    if (!state_is_object_name(a->value[ARG_NAMESPACE])) {
-        return ctl_complain(CTL_USAGE, "--namespace: \"%s\" is no namespace", a->value[ARG_NAMESPACE]);
+    if (!state_is_object_name(namespace_of(c))) {
+        return ctl_complain(CTL_USAGE, "--namespace: \"%s\" is no namespace", namespace_of(c));
     }
     if (!one_way && !several && args_on(a, ARG_GENERATE)) {
         return generate_one(c);

@@ -19,6 +19,7 @@ enum ctl_exit { CTL_OK, CTL_FAILED, CTL_USAGE, CTL_UNREACHABLE };
 #define CTL_ANSWER_MAX (256u * 1024 * 1024) /* an answer of a control plane */
 #define CTL_DOCS_MAX 4096u                  /* answers kept during one run */
 #define CTL_REQUEST_TIMEOUT_MS 5000u
+#define CTL_GATEWAY_NAMESPACE "istio-eastwest" /* without --namespace */
 
 struct ctl {
     struct args args;

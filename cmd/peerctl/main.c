@@ -19,9 +19,9 @@ const struct args_command ctl_commands[] = {
      NS | ARG_BIT(ARG_SERVICE_ACCOUNT), 0, 0, cmd_certs_token},
     {"certs show", "FILE", "facts of each certificate in a PEM file", 0, 0, 1, 1, cmd_certs_show},
     {"multicluster expose", "", "declare the east-west gateway of a cluster",
-     NS | ARG_BIT(ARG_ADDRESS) | ARG_BIT(ARG_NAME) | ARG_BIT(ARG_GENERATE), NS, 0, 0, cmd_expose},
+     NS | ARG_BIT(ARG_ADDRESS) | ARG_BIT(ARG_NAME) | ARG_BIT(ARG_GENERATE), 0, 0, 0, cmd_expose},
     {"multicluster link", "", "let clusters see each other's exported services",
-     NS | ARG_BIT(ARG_CONTEXTS) | ARG_BIT(ARG_FROM) | ARG_BIT(ARG_TO) | ARG_BIT(ARG_GENERATE), NS, 0, 0,
+     NS | ARG_BIT(ARG_CONTEXTS) | ARG_BIT(ARG_FROM) | ARG_BIT(ARG_TO) | ARG_BIT(ARG_GENERATE), 0, 0, 0,
      cmd_link},
     {"multicluster check", "", "examine clusters and the links between them",
      ARG_BIT(ARG_CONTEXTS) | ARG_BIT(ARG_PRECHECK) | ARG_BIT(ARG_VERBOSE) | ARG_BIT(ARG_NO_EMOJI), 0, 0, 0,
@@ -55,6 +55,10 @@ int main(int argc, char **argv)
 {
     static struct ctl c;
     struct pg_errtext err = {""};
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        printf("client version: %s\n", ISTHMUS_VERSION);
+        return CTL_OK;
+    }
     int r = args_parse(ctl_commands, ctl_n_commands, argc, argv, &c.args, &err);
     if (c.args.wants_help) {
         args_help(ctl_commands, ctl_n_commands, &c.args, stdout);

@@ -222,7 +222,7 @@ class Usage(Base):
                       self.err("multicluster", "expose", "--namespace", expect=2))
         self.assertIn("--namespace needs a value",
                       self.err("multicluster", "expose", "--namespace", "--generate", expect=2))
-        self.assertIn('"multicluster expose" needs --namespace NS', self.err("multicluster", "expose", expect=2))
+        self.assertIn('"certs token" needs --namespace NS', self.err("certs", "token", expect=2))
         self.assertIn("needs SRC DST:PORT", self.err("explain", "a", expect=2))
         self.assertIn('unexpected "more"', self.err("status", "more", expect=2))
         self.assertIn('"xml" is not accepted', self.err("status", "-o", "xml", expect=2))
@@ -244,6 +244,7 @@ class Usage(Base):
 
     def test_version(self):
         self.assertRegex(self.out("version", "--remote=false"), r"^client version: \d+\.\d+\.\d+\n$")
+        self.assertRegex(self.out("--version"), r"^client version: ")
         self.assertEqual(self.fakes[0].asked, [])
         self.assertIn("control plane version: 0.1.0 (context cluster2, cluster cluster2)", self.out("version"))
         self.assertEqual(self.json("version", "--context", "cluster1")["controlPlanes"][0]["version"], "0.1.0")
@@ -563,6 +564,7 @@ spec:
       mode: Passthrough
 """)
         self.assertEqual(self.link("--generate", "--context", "cluster1").stdout, yaml)
+        self.assertEqual(self.out("multicluster", "link", "--generate", "--context", "cluster1"), yaml)
         again = self.link("--contexts=cluster1,cluster2").stdout
         self.assertEqual(again.count("unchanged in cluster"), 2)
         changed = self.json("multicluster", "link", "-n", "istio-eastwest", "--contexts=cluster1,cluster2")
@@ -610,6 +612,11 @@ class Views(Base):
         self.assertRegex(self.out("get", "workloads", *one), r"(?m)^demo +echo-v1 +10.100.0.11 +cluster1 +net1 +HBONE +True$")
         self.assertRegex(self.out("get", "peers", *one),
                          r"(?m)^istio-eastwest +istio-remote-peer-cluster2 +cluster2 +net2 +172.18.0.12 +True +True +fresh$")
+        lost = peer("cluster2", "net2", true=2)
+        lost.update(data="stale", dataAgeMs=90000, retryMs=1500, lastError="no route")
+        self.status_of(1)["peers"].append(lost)
+        self.assertRegex(self.out("get", "peers", *one), r"(?m) False +False +stale +90s +in 2s +no route$")
+        self.status_of(1)["peers"].pop()
         gateways = self.out("get", "gateways", *one)
         self.assertRegex(gateways, r"(?m)^NAMESPACE +NAME +CLASS +ADDRESS +PROGRAMMED +AGE$")
         self.assertRegex(gateways, r"(?m)^istio-eastwest +istio-remote-peer-cluster2 +istio-remote +172.18.0.12 +True +<unknown>$")
@@ -620,6 +627,8 @@ class Views(Base):
         self.assertNotIn("Pod/demo", self.out("get", "workloadentries", *one))
         doc = self.json("get", "workloads", *one)
         self.assertEqual((doc["schema"], doc["items"][0]["value"]["protocol"]), ("isthmus.get.workloads/v1", "HBONE"))
+        self.fakes[0].answers["/services"]["global"][0]["warning"] = "ports differ"
+        self.assertIn("warning: global-service.demo.mesh.internal: ports differ", self.run_it("get", "svc", *one).stderr)
         nothing = self.run_it("get", "services", "-n", "none", *one)
         self.assertEqual(nothing.stdout, "")
         self.assertIn("no services found in namespace none", nothing.stderr)

@@ -440,6 +440,33 @@ static void wildcard_rules(void)
     xds_view_free(v);
 }
 
+/* A batch shows as a whole or not at all. */
+static void uncommitted(void)
+{
+    struct xds_view *v;
+    struct adss *a;
+    struct reply r;
+    int code = 0;
+    CU_ASSERT_EQUAL_FATAL(xds_view_new(100, &v), 0);
+    CU_ASSERT_EQUAL_FATAL(adss_new(v, &a), 0);
+    set(v, urls[1], "early", "v1", NULL);
+    struct xds_delta_request q = first(urls[1]);
+    CU_ASSERT_EQUAL_FATAL(request(a, &q, NULL, &code), 0);
+    CU_ASSERT_EQUAL_FATAL(next(a, &r), 1);
+    CU_ASSERT_EQUAL(r.p.n_resources, 0);
+    ack(a, &r);
+    reply_fini(&r);
+    set(v, urls[1], "second", "v1", NULL);
+    CU_ASSERT_EQUAL(next(a, &r), 0);
+    reply_fini(&r);
+    xds_view_commit(v);
+    CU_ASSERT_EQUAL_FATAL(next(a, &r), 1);
+    CU_ASSERT_EQUAL(r.p.n_resources, 2);
+    reply_fini(&r);
+    adss_free(a);
+    xds_view_free(v);
+}
+
 static void reconnect_with_versions(void)
 {
     struct xds_view *v;
@@ -863,7 +890,7 @@ static void failing_memory(void)
     CU_ASSERT(test_alloc_sweep(whole_story, NULL) > 20);
 }
 
-TEST_MAIN("ads", {"views", views}, {"wildcard rules", wildcard_rules},
+TEST_MAIN("ads", {"views", views}, {"wildcard rules", wildcard_rules}, {"uncommitted", uncommitted},
           {"reconnect with versions", reconnect_with_versions}, {"on demand", on_demand},
           {"unknown type and caps", unknown_type}, {"forgotten removals", forgotten_removals},
           {"client rules", client_rules}, {"client caps", client_caps}, {"random traces", random_traces},

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * DNS messages from clients and from nameservers. What parses as a question must survive being sent on and answered; the answer we
- * write must pass our own check; nothing is read or written past its end. One thread.
+ * DNS messages from clients and from nameservers. What parses as a question must survive being sent on and
+ * answered; the answer we write must pass our own check; nothing is read or written past its end. One thread.
  */
 #include "fuzz.h"
 
@@ -20,7 +20,8 @@ static void question(const uint8_t *p, size_t len, uint16_t cap)
     for (size_t i = 0; i < PG_ARRAY_LEN(ips); i++) {
         ips[i] = (struct pg_ip){.len = (i & 1) != 0 ? 4 : 16, .b = {(uint8_t)i}};
     }
-    struct hb_dns_reply reply = {.rcode = r, .ips = ips, .n = r == 0 ? PG_ARRAY_LEN(ips) : 0, .ttl = 30, .cname = q.name};
+    struct hb_dns_reply reply = {
+        .rcode = r, .ips = ips, .n = r == 0 ? PG_ARRAY_LEN(ips) : 0, .ttl = 30, .cname = q.name};
     size_t room = cap < 512 ? 512 : cap;
     size_t n = hb_dns_write_reply(&q, &reply, out, room);
     PG_BUG_ON(n > room);
@@ -30,7 +31,8 @@ static void question(const uint8_t *p, size_t len, uint16_t cap)
         PG_BUG_ON(n > 512);
         n = hb_dns_write_query(&q, 1, out);
         PG_BUG_ON(n > 512);
-        PG_BUG_ON(hb_dns_parse_query(out, n, &again) != 0 || strcmp(again.name, q.name) != 0 || again.type != q.type);
+        PG_BUG_ON(hb_dns_parse_query(out, n, &again) != 0 || strcmp(again.name, q.name) != 0 ||
+                  again.type != q.type);
     }
 }
 
@@ -43,7 +45,11 @@ static void answer(uint8_t *p, size_t len)
         p[4] = 0;
         p[5] = 1;
     }
-    if (hb_dns_check_answer(&q, len >= 2 ? (uint16_t)(p[0] << 8 | p[1]) : 0, p, len) == 0) {
+    uint16_t id = 0;
+    if (len >= 2) {
+        id = (uint16_t)(p[0] << 8 | p[1]);
+    }
+    if (hb_dns_check_answer(&q, id, p, len) == 0) {
         (void)hb_dns_is_truncated(p, len);
         PG_BUG_ON(hb_dns_relay_answer(&q, p, len, 40) > 40);
     }

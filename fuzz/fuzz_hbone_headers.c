@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Descriptive headers that peers write: baggage and forwarded. Results must lie inside the input. One thread. */
+/* Descriptive headers that peers write: baggage and forwarded. Results must lie inside the input. One thread.
+ */
 #include "fuzz.h"
 
 #include "hbone/conn.h"
@@ -13,7 +14,8 @@ static void one(struct pg_str in)
 {
     struct hb_party p = {0};
     hb_baggage_parse(in, &p);
-    const struct pg_str all[] = {p.pod, p.ns, p.cluster, p.workload, p.canonical, p.revision, p.region, p.zone};
+    const struct pg_str all[] = {p.pod,       p.ns,       p.cluster, p.workload,
+                                 p.canonical, p.revision, p.region,  p.zone};
     for (size_t i = 0; i < PG_ARRAY_LEN(all); i++) {
         inside(all[i], in);
     }

@@ -66,6 +66,16 @@ void mesh_teardown(void)
     remove_tree(ca_dir);
 }
 
+const struct cert_ca *mesh_ca(void)
+{
+    return ca;
+}
+
+void mesh_root_path(char *out, size_t cap)
+{
+    (void)snprintf(out, cap, "%s/root-cert.pem", ca_dir);
+}
+
 static struct pg_ip ip_of(unsigned last)
 {
     return (struct pg_ip){.len = 4, .b = {127, 0, 0, (uint8_t)last}};

@@ -22,6 +22,9 @@ struct mesh_node {
 int mesh_setup(void);
 void mesh_teardown(void);
 extern struct pg_loop *mesh_loop;
+const struct cert_ca *mesh_ca(void);
+/* File with the root certificate. */
+void mesh_root_path(char *out, size_t cap);
 
 /* "PROXY_MODE=..." and so on, besides what every test wants. `ip` is 127.0.0.<last>; inbound port 0 picks
  * one. */

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * @file
- * UNSTABLE. A data path's link to its control plane: keeps a table over delta ADS (Address, Authorization) and fetches
- * certificates from IstioCertificateService, on a loop of this project (net/loop.h). Everything runs on that loop's thread.
- * Wire behaviour is ztunnel's (its sections 2.6, 3 and 8.3 of our notes in docs/): node id, headers, versions on reconnect,
- * wildcard subscription, NACK text; better where it is weak: back-off with jitter, a last-message age.
+ * UNSTABLE. A data path's link to its control plane: keeps a table over delta ADS (Address, Authorization)
+ * and fetches certificates from IstioCertificateService, on a loop of this project (net/loop.h). Everything
+ * runs on that loop's thread. Wire behaviour is ztunnel's (its sections 2.6, 3 and 8.3 of our notes in
+ * docs/): node id, headers, versions on reconnect, wildcard subscription, NACK text; better where it is weak:
+ * back-off with jitter, a last-message age.
  */
 #ifndef PEERING_UNSTABLE_NODE_H
 #define PEERING_UNSTABLE_NODE_H
@@ -48,18 +49,20 @@ typedef struct peering_node_status {
     const char *last_error; /**< "" when none; lives until the next callback */
     uint64_t last_message_age_ms;
     uint64_t messages[2], bytes[2]; /**< per type: Address, Authorization */
-    uint64_t terminations[4]; /**< ConnectionError, Error, Reconnect, Complete */
+    uint64_t terminations[4];       /**< ConnectionError, Error, Reconnect, Complete */
 } peering_node_status;
 /** PEERING_ERR_CONFIG with the reason (names the option), PEERING_ERR_NOMEM. */
-int peering_node_new(struct pg_loop *l, struct pg_resolver *r, const peering_node_options *o, const peering_node_callbacks *cb,
-                     void *arg, peering_node **out, peering_text *why);
+int peering_node_new(struct pg_loop *l, struct pg_resolver *r, const peering_node_options *o,
+                     const peering_node_callbacks *cb, void *arg, peering_node **out, peering_text *why);
 void peering_node_free(peering_node *n);
 void peering_node_get_status(const peering_node *n, peering_node_status *out);
-/** Signs a CSR at the CA; `impersonate` empty: the caller's own identity. `done` once from the loop: chain[0] leaf, last roots. */
+/** Signs a CSR at the CA; `impersonate` empty: the caller's own identity. `done` once from the loop: chain[0]
+ * leaf, last roots. */
 typedef struct peering_csr_call peering_csr_call;
 int peering_node_sign(peering_node *n, peering_str csr_pem, int64_t ttl_s, peering_str impersonate,
-                      void (*done)(void *arg, int err, const peering_str *chain, size_t n_chain, const char *text), void *arg,
-                      peering_csr_call **out, peering_text *why);
+                      void (*done)(void *arg, int err, const peering_str *chain, size_t n_chain,
+                                   const char *text),
+                      void *arg, peering_csr_call **out, peering_text *why);
 void peering_csr_call_cancel(peering_csr_call *c);
 
 #ifdef __cplusplus

@@ -5,6 +5,8 @@
  */
 #include "check.h"
 
+#define UNKNOWN "-" /* restarts are counted by the supervisor, which nobody asks here */
+
 static bool is_peer(const struct json_node *connection)
 {
     return json_in_true(connection, "peer");
@@ -70,7 +72,7 @@ static void check_dns(struct check *k, struct check_cluster *cl)
 
 static void check_istiod(struct check *k, struct check_cluster *cl)
 {
-    static const char *const heads[] = {"NAME", "READY", "STATUS", "VERSION", "STARTED"};
+    static const char *const heads[] = {"NAME", "READY", "STATUS", "RESTARTS", "AGE", "VERSION"};
     struct finding *f =
         check_add(k, &cl->findings, "pod-istiod", "Pod Check (istiod)", CHECK_PASS, "all pods healthy");
     struct table t;
@@ -83,8 +85,9 @@ static void check_istiod(struct check *k, struct check_cluster *cl)
     table_cell(&t, "peeringd");
     table_cell(&t, cl->ready ? "1/1" : "0/1");
     table_cell(&t, "Running");
+    table_cell(&t, UNKNOWN);
+    table_cell(&t, state_age(k->c, json_in_text(cl->status, "startedAt")));
     table_cell(&t, json_in_text(cl->status, "version"));
-    table_cell(&t, json_in_text(cl->status, "startedAt"));
     check_table(k, f, &t);
 }
 
@@ -94,8 +97,9 @@ static void proxy_row(struct check *k, struct table *t, const struct json_node *
     table_cell(t, json_in_text(o, "name"));
     table_cell(t, synced ? "1/1" : "0/1");
     table_cell(t, synced ? "Synced" : "NotSynced");
-    table_cell(t, json_in_text(o, "version"));
+    table_cell(t, UNKNOWN);
     table_cell(t, ctl_age(k->c, json_in_u64(o, "ageMs") / 1000));
+    table_cell(t, json_in_text(o, "version"));
 }
 
 /* Why a connection is not in sync, as one line. */
@@ -124,7 +128,7 @@ static void unsynced_lines(struct check *k, struct finding *f, const struct json
 static void check_proxies(struct check *k, struct check_cluster *cl, struct finding *f,
                           const struct json_node *gateway, const char *fix)
 {
-    static const char *const heads[] = {"NAME", "READY", "STATUS", "VERSION", "AGE"};
+    static const char *const heads[] = {"NAME", "READY", "STATUS", "RESTARTS", "AGE", "VERSION"};
     const struct json_node *all = json_in_get(cl->connections, "connections");
     struct table t;
     size_t n = 0;

@@ -8,6 +8,7 @@
 
 #include "certs/file.h"
 #include "certs/spiffe.h"
+#include "core/clock.h"
 
 #define MANIFEST_MAX (1024u * 1024)
 
@@ -74,6 +75,56 @@ const char *state_join(struct ctl *c, const struct json_node *array, const char 
     const char *out = ctl_copy(c, pg_sb_view(&sb));
     pg_sb_fini(&sb);
     return out;
+}
+
+/* Days since 1970-01-01 of a date of the Gregorian calendar; years are counted from March, so that the leap
+ * day is the last of a year. */
+static int64_t days(int64_t y, int64_t m, int64_t d)
+{
+    y -= m <= 2 ? 1 : 0;
+    int64_t era = y / 400;
+    int64_t of_era = y - era * 400;
+    int64_t of_year = (153 * (m + (m > 2 ? -3 : 9)) + 2) / 5 + d - 1;
+    return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
+}
+
+int64_t state_seconds(const char *rfc3339)
+{
+    static const struct {
+        unsigned char at, len, max;
+    } parts[] = {{5, 2, 12}, {8, 2, 31}, {11, 2, 23}, {14, 2, 59}, {17, 2, 60}};
+    static const char shape[] = "0000-00-00T00:00:00";
+    struct pg_str s = pg_str_c(rfc3339);
+    uint64_t year;
+    uint64_t v[PG_ARRAY_LEN(parts)];
+    if (s.len < sizeof(shape) || s.p[s.len - 1] != 'Z') {
+        return -1;
+    }
+    for (size_t i = 0; i < sizeof(shape) - 1; i++) {
+        if (shape[i] != '0' && s.p[i] != shape[i]) {
+            return -1;
+        }
+    }
+    if (pg_str_u64(pg_str_n(s.p, 4), 9999, &year) != 0 || year < 1970) {
+        return -1;
+    }
+    for (size_t i = 0; i < PG_ARRAY_LEN(parts); i++) {
+        if (pg_str_u64(pg_str_n(s.p + parts[i].at, parts[i].len), parts[i].max, &v[i]) != 0) {
+            return -1;
+        }
+    }
+    if (v[0] == 0 || v[1] == 0) {
+        return -1;
+    }
+    return days((int64_t)year, (int64_t)v[0], (int64_t)v[1]) * 86400 +
+           (int64_t)(v[2] * 3600 + v[3] * 60 + v[4]);
+}
+
+const char *state_age(struct ctl *c, const char *rfc3339)
+{
+    int64_t then = state_seconds(rfc3339);
+    int64_t now = pg_clock_wall_s();
+    return then < 0 || then > now ? "<unknown>" : ctl_age(c, (uint64_t)(now - then));
 }
 
 bool state_all_synced(const struct json_node *connection)

@@ -22,6 +22,10 @@ bool state_condition_true(const struct json_node *peer, const char *type);
 const struct json_node *state_gateway_of(const struct json_node *status, const struct json_node *connection);
 /* "a, b, c" of an array of strings. */
 const char *state_join(struct ctl *c, const struct json_node *array, const char *between);
+/* Seconds since 1970 of "2026-11-20T14:39:29...Z"; -1 when it is no such time. */
+int64_t state_seconds(const char *rfc3339);
+/* Age of such a time as kubectl prints ages; "<unknown>". */
+const char *state_age(struct ctl *c, const char *rfc3339);
 bool state_all_synced(const struct json_node *connection);
 
 /* Writes `text` as <manifests>/<file> through a rename when it differs: *changed. Complains, false. */

@@ -349,6 +349,14 @@ class Check(Base):
         report = self.json("multicluster", "check")
         self.assertEqual((report["schema"], report["result"]), ("isthmus.check/v1", "pass"))
 
+    def test_every_id_is_described(self):
+        self.status_of(1)["manifests"]["problems"] = [{"file": "a.yaml", "line": 3, "reason": "no kind"}]
+        report = self.json("multicluster", "check")
+        ids = {f["id"] for f in report["checks"] + [f for c in report["clusters"] for f in c["checks"]]}
+        page = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "docs", "CHECKS.md")
+        with open(page, encoding="utf-8") as f:
+            self.assertEqual(ids, set(re.findall(r"(?m)^## (\S+)$", f.read())))
+
     def test_ascii(self):
         text = self.out("multicluster", "check", "--no-emoji", "--verbose")
         self.assertTrue(text.isascii())
@@ -367,7 +375,8 @@ class Check(Base):
                      "     Remote gateway istio-eastwest/istio-remote-peer-cluster2 references network net2 (clusters: [cluster2])",
                      "     ⚠ no autogenflat workload entries found"):
             self.assertIn(line + "\n", text)
-        self.assertRegex(text, r"(?m)^     NAME +READY +STATUS +VERSION +AGE$")
+        self.assertRegex(text, r"(?m)^     NAME +READY +STATUS +RESTARTS +AGE +VERSION$")
+        self.assertRegex(text, r"(?m)^     echo-v1.demo +1/1 +Synced +- +65s +0.1.0$")
         self.assertRegex(text, r"(?m)^     - gloo.solo.io/PeerConnected: True \(R2, since ")
         self.assertRegex(text, r"(?m)^     cluster cluster1 root certificate SHA256 sum: [0-9a-f]{64}$")
 

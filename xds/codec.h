@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Wire bytes to model structs and back. protobuf-c and generated headers stay inside xds/codec_*.c, behind a
- * budget allocator (an absolute memory budget per message, because decoding amplifies up to 76 times) and a
- * depth check before unpacking; recursive types are kept as bytes (DESIGN D12). Decoders copy what they keep
- * into `arena`. Encoders are deterministic: equal structs give equal bytes (map entries sorted by key), so
- * that a digest is a version. Errors: PG_E_PARSE with what and where in `err`, PG_E_NOMEM, PG_E_LIMIT. Any
- * thread.
+ * budget allocator (an absolute memory budget per message, because decoding amplifies up to 76 times). No
+ * declared type is recursive, so unpacking depth is bounded by the schema; recursive types are kept as bytes
+ * and read without recursion (DESIGN D12). Decoders copy what they keep into `arena`. Encoders are
+ * deterministic: equal structs give equal bytes (map entries sorted by key), so that a digest is a version.
+ * Errors: PG_E_PARSE with what and where in `err`, PG_E_NOMEM, PG_E_LIMIT. Any thread.
  */
 #ifndef ISTHMUS_XDS_CODEC_H
 #define ISTHMUS_XDS_CODEC_H
@@ -16,7 +16,6 @@
 #define XDS_MESSAGE_MAX_SERVER (8u * 1024 * 1024)   /* one gRPC message received from a client */
 #define XDS_RESOURCE_MAX (1u * 1024 * 1024)         /* one resource's bytes */
 #define XDS_RESOURCE_BUDGET (64u * 1024 * 1024)     /* protobuf-c memory while decoding one resource */
-#define XDS_DEPTH_MAX 32u                           /* nesting of messages before unpacking */
 
 /* WDS. ztunnel's reasons to reject a resource apply (spec: IP not 4/16 bytes, tunnel 2, gateway without
  * destination, service key without '/', bad enum, prefix length out of range, scope 0); ports over 65535 are

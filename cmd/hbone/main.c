@@ -5,6 +5,9 @@
 #include "hbone/proxy.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -41,7 +44,7 @@ static int fail(const struct pg_errtext *err)
     return 1;
 }
 
-static int help(int fd)
+static int help(void)
 {
     struct pg_sb out;
     pg_sb_init(&out, TEXT_MAX);
@@ -49,9 +52,9 @@ static int help(int fd)
                   "usage: hbone [proxy | version | help | --print-config]\n\n"
                   "Settings are environment variables (name, default, meaning):\n");
     hb_config_help(&out);
-    put(fd, pg_sb_view(&out));
+    put(1, pg_sb_view(&out));
     pg_sb_fini(&out);
-    return fd == 1 ? 0 : 1;
+    return 0;
 }
 
 static void read_resolv_conf(struct hb_config *cfg)
@@ -87,6 +90,28 @@ static int check_transparent(const struct hb_config *cfg, struct pg_errtext *err
     return 0;
 }
 
+/* A congestion control this kernel lacks would otherwise be ignored on each socket in silence. */
+static int check_congestion(const struct hb_config *cfg, struct pg_errtext *err)
+{
+    const char *name = cfg->tcp_congestion;
+    if (name[0] == '\0') {
+        return 0;
+    }
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int r = fd >= 0 ? setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, (socklen_t)strlen(name)) : 0;
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    if (r != 0) {
+        pg_err_set(err,
+                   "TCP_CONGESTION: this kernel does not offer \"%.32s\"; see sysctl "
+                   "net.ipv4.tcp_available_congestion_control",
+                   name);
+        return PG_E_CONFIG;
+    }
+    return 0;
+}
+
 static int run(const struct hb_config *cfg)
 {
     struct pg_errtext err = {.text = ""};
@@ -94,6 +119,7 @@ static int run(const struct hb_config *cfg)
     (void)prctl(PR_SET_DUMPABLE, 0); /* private keys stay out of core files */
     pg_sock_set_default_mark(cfg->packet_mark);
     int r = check_transparent(cfg, &err);
+    r = r < 0 ? r : check_congestion(cfg, &err);
     r = r < 0 ? r : hb_proxy_new(cfg, &p, &err);
     if (r < 0) {
         return fail(&err);
@@ -111,18 +137,18 @@ int main(int argc, char **argv)
     struct pg_errtext err = {.text = ""};
     struct hb_config cfg;
     const char *cmd = argc > 1 ? argv[1] : "proxy";
-    if (strcmp(cmd, "version") == 0) {
+    if (strcmp(cmd, "version") == 0 || strcmp(cmd, "--version") == 0) {
         put(1, PG_STR("hbone " ISTHMUS_VERSION "\n"));
         return 0;
     }
-    if (strcmp(cmd, "help") == 0 || strcmp(cmd, "--help") == 0) {
-        return help(1);
+    if (strcmp(cmd, "help") == 0 || strcmp(cmd, "--help") == 0 || strcmp(cmd, "-h") == 0) {
+        return help();
     }
     bool print = strcmp(cmd, "--print-config") == 0;
     if (!print && strcmp(cmd, "proxy") != 0) {
-        pg_err_set(&err, "unknown command %s", cmd);
+        pg_err_set(&err, "unknown command %.100s; see hbone --help", cmd);
         (void)fail(&err);
-        return help(2);
+        return 2;
     }
     if (print) {
         pg_log_set_output(2, false);

@@ -85,11 +85,11 @@ static int from_arguments(peering_options *o, int argc, char **argv)
         size_t len = eq == NULL ? strlen(arg) - 2 : (size_t)(eq - arg) - 2;
         (void)snprintf(name, sizeof(name), "%.*s", (int)(len < 60 ? len : 60), arg + 2);
         const char *value = eq != NULL ? eq + 1 : k + 1 < argc ? argv[++k] : NULL;
-        if (value == NULL) {
+        if (value == NULL && peering_options_get(o, name) != NULL) {
             (void)snprintf(why.text, sizeof(why.text), "--%s needs a value", name);
             return complain(why.text);
         }
-        if (peering_options_set(o, name, value, &why) != 0) {
+        if (peering_options_set(o, name, value == NULL ? "" : value, &why) != 0) {
             return complain(why.text);
         }
     }

@@ -84,6 +84,7 @@ static int load_jwks(struct peering_control *c, struct pg_errtext *err)
 {
     const char *path = option_text(c->options, OPT_JWKS);
     if (path[0] == '\0') {
+        PG_LOG(PG_LOG_WARN, "ca", "no --jwks: tokens are refused, so no proxy can get its first certificate");
         return 0;
     }
     struct pg_sb text;
@@ -92,8 +93,11 @@ static int load_jwks(struct peering_control *c, struct pg_errtext *err)
     if (r == 0) {
         r = cert_jwks_parse(pg_sb_view(&text), &c->keys.jwks, err);
         if (r != 0) {
-            pg_err_wrap(err, "jwks %s", path);
+            pg_err_wrap(err, "%s", path);
         }
+    }
+    if (r != 0) {
+        pg_err_wrap(err, "jwks");
     }
     pg_sb_fini(&text);
     return r;

@@ -323,7 +323,7 @@ int manifest_scan(struct manifest *m, struct pg_errtext *err)
     DIR *d = opendir(m->dir);
     if (d == NULL) {
         r = errno == ENOMEM ? PG_E_NOMEM : PG_E_IO;
-        pg_err_set(err, "%s: cannot be opened: %s", m->dir, pg_err_str(pg_err_from_errno(errno)));
+        pg_err_set(err, "manifest directory %s: %s", m->dir, strerror(errno));
         goto done;
     }
     r = list_names(d, &names, err);

@@ -121,7 +121,9 @@ static struct cert_creds *load_roots(const char *value, struct pg_errtext *err)
     pg_sb_init(&pem, FILE_MAX);
     int r = file_or_text(value, &pem, err);
     if (r == 0 && memmem(pem.p != NULL ? pem.p : "", pem.len, "-----BEGIN", 10) == NULL) {
-        pg_err_set(err, "root certificate %.150s: no such file, and not PEM text", value);
+        pg_err_set(err, "root certificate %.150s: %s", value,
+                   access(value, F_OK) == 0 ? "no certificate in PEM form"
+                                            : "no such file, and not PEM text");
         r = PG_E_CONFIG;
     }
     if (r == 0) {

@@ -79,11 +79,12 @@ static ptrdiff_t find(const char *name)
     return -1;
 }
 
-/* Length of the common prefix: enough to point at "--trust-domain" for "--trustdomain". */
+/* Longest common prefix of three letters or more: enough to point at "--trust-domain" for "--trustdomain".
+ * NULL: nothing is near. */
 static const char *nearest(const char *name)
 {
-    size_t best = 0;
-    const char *found = defs[0].name;
+    size_t best = 2;
+    const char *found = NULL;
     for (size_t i = 0; i < OPT_COUNT; i++) {
         size_t n = 0;
         while (name[n] != '\0' && name[n] == defs[i].name[n]) {
@@ -189,7 +190,8 @@ int peering_options_set(peering_options *o, const char *name, const char *value,
 {
     ptrdiff_t i = find(name);
     if (i < 0) {
-        say(why, "no option \"%s\"; did you mean \"%s\"?", name, nearest(name));
+        const char *near = nearest(name);
+        say(why, near == NULL ? "no option \"%s\"" : "no option \"%s\"; did you mean \"%s\"?", name, near);
         return PG_E_NOTFOUND;
     }
     const char *accepted = check(defs[i].kind, value);

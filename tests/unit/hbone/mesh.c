@@ -358,6 +358,10 @@ static void on_echo_accept(struct pg_transport *t, const struct pg_addr *from, v
     (void)from;
     struct mesh_echo *e = arg;
     struct echo_conn *c = pg_calloc(1, sizeof(*c));
+    if (c == NULL) { /* a test that makes allocations fail */
+        pg_transport_abort(t);
+        return;
+    }
     e->accepted++;
     c->e = e;
     c->t = t;
@@ -521,13 +525,20 @@ static void on_guard(void *arg)
 
 bool mesh_run_until(bool (*done)(void *arg), void *arg, uint64_t ms)
 {
+    return mesh_run_until_failing(done, arg, ms, NULL);
+}
+
+bool mesh_run_until_failing(bool (*done)(void *arg), void *arg, uint64_t ms, struct pg_fault *fault)
+{
     struct pg_timer *t;
     bool late = false;
     must(pg_timer_new(mesh_loop, on_guard, &late, &t), "timer");
     pg_timer_start(t, ms);
+    pg_mem_set_fault(fault);
     while (!late && !done(arg)) {
         pg_loop_turn(mesh_loop, true);
     }
+    pg_mem_set_fault(NULL);
     pg_timer_free(t);
     return done(arg);
 }

@@ -85,6 +85,8 @@ bool mesh_client_done(const struct mesh_client *c);
 
 /* Turns the loop until `done` or `ms` passed; true when done. */
 bool mesh_run_until(bool (*done)(void *arg), void *arg, uint64_t ms);
+/* The same with allocations failing while the loop turns. */
+bool mesh_run_until_failing(bool (*done)(void *arg), void *arg, uint64_t ms, struct pg_fault *fault);
 void mesh_settle(void);
 
 #endif

@@ -11,8 +11,8 @@ static void test_table(void)
     static const struct hb_pool_conn_view one[] = {{5, 95}};
     static const struct hb_pool_conn_view two[] = {{50, 50}, {3, 97}};
     struct hb_pool_rule plain = {.max_conns = 2, .streams_per_conn = 100, .may_dial = true};
-    struct hb_pool_rule spread = {.max_conns = 4, .streams_per_conn = 100, .spread = true, .may_dial = true};
-    struct hb_pool_rule cooling = {.max_conns = 4, .streams_per_conn = 100, .spread = true};
+    struct hb_pool_rule spread = {.max_conns = 4, .streams_per_conn = 100, .spread = 4, .may_dial = true};
+    struct hb_pool_rule cooling = {.max_conns = 4, .streams_per_conn = 100, .spread = 4};
     size_t i = 99;
     CU_ASSERT_EQUAL(hb_pool_choose(NULL, 0, 0, 1, &plain, 0, &i), HB_POOL_DIAL);
     CU_ASSERT_EQUAL(hb_pool_choose(NULL, 0, 1, 1, &plain, 0, &i), HB_POOL_WAIT);
@@ -27,7 +27,13 @@ static void test_table(void)
     CU_ASSERT_EQUAL(hb_pool_choose(one, 1, 0, 1, &spread, 0, &i), HB_POOL_DIAL);
     CU_ASSERT_EQUAL(hb_pool_choose(one, 1, 1, 1, &spread, 0, &i), HB_POOL_WAIT);
     CU_ASSERT_EQUAL(hb_pool_choose(one, 1, 0, 1, &cooling, 0, &i), HB_POOL_USE);
+    spread.spread = 2;
+    CU_ASSERT_EQUAL(hb_pool_choose(two, 2, 0, 1, &spread, 0, &i), HB_POOL_USE);
+    /* spread and full: more are made as for any other key */
+    CU_ASSERT_EQUAL(hb_pool_choose(full, 2, 0, 1, &spread, 0, &i), HB_POOL_DIAL);
+    CU_ASSERT_EQUAL(hb_pool_choose(full, 2, 1, 1, &spread, 0, &i), HB_POOL_WAIT);
     spread.max_conns = 2;
+    spread.spread = 4;
     CU_ASSERT_EQUAL(hb_pool_choose(two, 2, 0, 1, &spread, 0, &i), HB_POOL_USE);
 }
 
@@ -45,7 +51,7 @@ static void test_simulation(void)
         struct hb_pool_rule rule = {.max_conns = 1 + pg_rng_below(&rng, 8),
                                     .streams_per_conn = 10,
                                     .may_dial = true,
-                                    .spread = pg_rng_below(&rng, 2) == 0};
+                                    .spread = pg_rng_below(&rng, 9)};
         for (int step = 0; step < 300; step++) {
             uint64_t what = pg_rng_below(&rng, 3);
             if (what == 0) {

@@ -634,6 +634,56 @@ static void test_double_hbone(void)
     mesh_echo_stop(echo);
 }
 
+static bool ended_somehow(void *arg)
+{
+    const struct mesh_client *c = arg;
+    return c->eof || mesh_client_done(c);
+}
+
+static bool quiet(void *arg)
+{
+    (void)arg;
+    return no_conns(&client) && no_conns(&server);
+}
+
+/* The n-th allocation fails while a connection is made and carried, sessions and all: the connection works or
+ * is reset, nothing hangs, leaks or gets a byte wrong, and the next one works. */
+static void test_allocations(void)
+{
+    struct mesh_client c;
+    struct pg_addr to;
+    size_t worked = 0;
+    size_t n = 0;
+    start_pair();
+    to = mesh_outbound(&client);
+    for (;; n++) {
+        struct pg_fault f = {.armed = true, .countdown = n};
+        mesh_node_cert(&client, "demo", "client"); /* so that a new session is made, too */
+        memset(client.worker->ejected, 0, sizeof(client.worker->ejected));
+        mesh_client_start(&c, &to, 40000, (uint32_t)n, false);
+        unsigned before = mesh_echo_accepted(echo);
+        bool ended = mesh_run_until_failing(ended_somehow, &c, 12000, &f);
+        if (!ended) {
+            (void)printf(" [hangs when allocation %zu fails: got %llu] ", n, (unsigned long long)c.got);
+        }
+        CU_ASSERT_TRUE_FATAL(ended);
+        CU_ASSERT_FALSE(c.wrong);
+        /* An application that could not take its connection closes it cleanly: that end is passed on as it
+         * is. */
+        CU_ASSERT_TRUE(c.err < 0 || c.got == 40000 || mesh_echo_accepted(echo) == before);
+        worked += c.err == 0 && c.got == 40000 ? 1 : 0;
+        mesh_client_stop(&c);
+        CU_ASSERT_TRUE(mesh_run_until(quiet, NULL, 5000));
+        if (f.injected == 0) {
+            CU_ASSERT_EQUAL(c.err, 0);
+            break;
+        }
+    }
+    (void)printf(" [%zu allocations, %zu survived] ", n, worked);
+    CU_ASSERT_TRUE(n > 50);
+    stop_pair();
+}
+
 int main(void)
 {
     static const struct test_case cases[] = {
@@ -654,6 +704,7 @@ int main(void)
         {"unowned mesh address", test_unowned_vip},
         {"waits for workload and certificate", test_waits_for_workload},
         {"double HBONE", test_double_hbone},
+        {"failing allocations", test_allocations},
     };
     if (mesh_setup() < 0) {
         return 2;

@@ -480,9 +480,9 @@ static struct hb_pool_conn *choose(struct entry *e, size_t waiting, bool *dial_w
             conns[n++] = c;
         }
     }
-    struct hb_pool_rule rule = {.max_conns = e->inner ? HB_POOL_INNER_MAX : HB_POOL_CONNS_MAX,
+    struct hb_pool_rule rule = {.max_conns = HB_POOL_CONNS_MAX,
                                 .streams_per_conn = e->pool->w->cfg->pool_max_streams,
-                                .spread = e->inner,
+                                .spread = e->inner ? HB_POOL_SPREAD : 0,
                                 .may_dial = now >= e->cool_until};
     enum hb_pool_choice choice =
         hb_pool_choose(view, n, dialing, waiting, &rule, pg_rng_next(&e->pool->w->rng), &index);

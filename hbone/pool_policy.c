@@ -21,10 +21,11 @@ enum hb_pool_choice hb_pool_choose(const struct hb_pool_conn_view *conns, size_t
 {
     bool may_dial = rule->may_dial && n + dialing < rule->max_conns;
     size_t best = n > 0 ? least_loaded(conns, n, random) : SIZE_MAX;
-    if (rule->spread && may_dial && dialing < waiting) {
+    bool spreading = may_dial && n + dialing < rule->spread;
+    if (spreading && dialing < waiting) {
         return HB_POOL_DIAL;
     }
-    if (best != SIZE_MAX && !(rule->spread && may_dial)) {
+    if (best != SIZE_MAX && !spreading) {
         *index = best;
         return HB_POOL_USE;
     }

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #define HB_POOL_CONNS_MAX 256u /* connections per key */
-#define HB_POOL_INNER_MAX 4u   /* tunnels through one gateway per destination service */
+#define HB_POOL_SPREAD 4u      /* tunnels through one gateway to one service before any is shared */
 
 struct hb_pool_conn_view {
     uint32_t streams; /* in use */
@@ -17,8 +17,8 @@ struct hb_pool_conn_view {
 struct hb_pool_rule {
     size_t max_conns;
     uint32_t streams_per_conn; /* expected of a new one */
-    bool spread;   /* make new ones up to the maximum before sharing: each may reach another endpoint */
-    bool may_dial; /* false while a failed dial cools down */
+    size_t spread;             /* so many are made before one is shared: each may reach another endpoint */
+    bool may_dial;             /* false while a failed dial cools down */
 };
 enum hb_pool_choice { HB_POOL_USE, HB_POOL_DIAL, HB_POOL_WAIT };
 /* `n` usable connections, `dialing` under way, `waiting` requests queued including this one. USE sets *index.

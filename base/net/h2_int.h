@@ -86,6 +86,7 @@ struct pg_h2_stream {
     bool head_ended;    /* and carried END_STREAM */
     bool responded;     /* server */
     bool informed;      /* client: one 1xx was swallowed */
+    bool broken;        /* received bytes could not be kept: no clean end any more */
     bool remote_end;    /* END_STREAM received */
     bool local_end;     /* END_STREAM asked for */
     bool end_sent;      /* END_STREAM went out */

@@ -289,13 +289,15 @@ static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t
     struct pg_h2_stream *s = stream_of(ng, id);
     (void)flags;
     /* a request whose head is still to be told is not owned yet, but its data is wanted */
-    bool wanted = s != NULL && (!s->detached || (h->server && !s->told)) && (s->ev & PG_H2_EV_FAULT) == 0;
+    bool wanted =
+        s != NULL && (!s->detached || (h->server && !s->told)) && !s->broken && (s->ev & PG_H2_EV_FAULT) == 0;
     if (!wanted) {
         h->conn_credit += len;
         return 0;
     }
     if (pg_buf_add(&s->in, data, len) < 0) {
         h->conn_credit += len;
+        s->broken = true;
         pg_h2_stream_event(s, PG_H2_EV_FAULT);
         return 0;
     }

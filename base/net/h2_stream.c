@@ -56,7 +56,7 @@ static void drop_received(struct pg_h2_stream *s)
 
 static bool ended_cleanly(const struct pg_h2_stream *s)
 {
-    return s->remote_end && (!s->over || s->code == PG_H2_NO_ERROR || s->code == PG_H2_CANCEL);
+    return s->remote_end && !s->broken && (!s->over || s->code == PG_H2_NO_ERROR || s->code == PG_H2_CANCEL);
 }
 
 void pg_h2_stream_finish(struct pg_h2_stream *s, uint32_t code, int err)
@@ -66,7 +66,7 @@ void pg_h2_stream_finish(struct pg_h2_stream *s, uint32_t code, int err)
     }
     s->over = true;
     s->code = code;
-    s->err = err;
+    s->err = err == 0 && s->broken ? PG_E_NOMEM : err;
     s->h->active--;
     pg_list_remove(&s->due);
     pg_list_remove(&s->leave);
@@ -92,7 +92,7 @@ int pg_h2_stream_error(const struct pg_h2_stream *s)
 unsigned pg_h2_stream_ready(struct pg_h2_stream *s)
 {
     unsigned rw = s->over ? PG_READ | PG_WRITE : 0;
-    if (s->in.len > 0 || s->remote_end) {
+    if (s->in.len > 0 || s->remote_end || s->broken) {
         rw |= PG_READ;
     }
     if (s->local_end || pg_buf_room(&s->out) >= s->out.max / 2) {
@@ -203,6 +203,9 @@ ssize_t pg_h2_read(struct pg_h2_stream *s, void *buf, size_t cap)
     }
     if (s->over) {
         return s->err != 0 ? s->err : PG_E_RESET;
+    }
+    if (s->broken) {
+        return PG_E_NOMEM; /* the reset is on its way; bytes are missing from here on */
     }
     s->read_armed = true;
     return PG_E_AGAIN;

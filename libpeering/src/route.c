@@ -42,6 +42,14 @@ static int set_outer_sans(peering_route *out, const peering_service *v, const pe
 {
     size_t n = v != NULL ? v->rec->s.n_sans : 0;
     n = n < PEERING_SANS_MAX ? n : PEERING_SANS_MAX - 1;
+    peering_str own = peering_workload_identity(w);
+    for (size_t i = 0; i < n; i++) {
+        if (pg_str_eq(str_in(v->rec->sans[i]), str_in(own))) {
+            out->outer_sans = v->rec->sans;
+            out->n_outer_sans = n;
+            return 0;
+        }
+    }
     peering_str *all = out->san_store;
     if (n + 1 > PG_ARRAY_LEN(out->san_store)) {
         all = pg_calloc(n + 1, sizeof(*all));
@@ -53,7 +61,7 @@ static int set_outer_sans(peering_route *out, const peering_service *v, const pe
     if (n != 0) {
         memcpy(all, v->rec->sans, n * sizeof(*all));
     }
-    all[n] = peering_workload_identity(w);
+    all[n] = own;
     out->outer_sans = all;
     out->n_outer_sans = n + 1;
     return 0;

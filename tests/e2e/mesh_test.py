@@ -103,8 +103,7 @@ class Mesh:
     def kill(self, name, sig=signal.SIGKILL):
         pid = self.pid(name)
         os.kill(pid, sig)
-        self.wait("%s to end" % name, 15, lambda: not os.path.exists("/proc/%d/exe" % pid) or
-                  open("/proc/%d/stat" % pid).read().split()[2] == "Z")
+        self.wait("%s to end" % name, 15, lambda: gone(pid))
 
     def start(self, name):
         subprocess.run(["bash", "%s/cmd/%s" % (self.dir, name)], check=True)
@@ -134,6 +133,15 @@ def select_pause():
     # Polling of an outside condition, bounded by wait(): not a synchronisation by time.
     import select
     select.select([], [], [], 0.05)
+
+
+def gone(pid):
+    """Ended with all its threads; the leader alone may be a zombie while another thread still holds the sockets."""
+    try:
+        return not os.path.exists("/proc/%d" % pid) or (open("/proc/%d/stat" % pid).read().rsplit(")", 1)[1].split()[0] == "Z" and
+                                                        len(os.listdir("/proc/%d/task" % pid)) == 1)
+    except FileNotFoundError:
+        return True
 
 
 def find(root, name):
@@ -564,7 +572,7 @@ def test_drain(m):
         long.stdin.write("go\n")
         out, _ = long.communicate(timeout=10)
         check(out.strip() == "1000", "cut in the drain: %r" % out)
-        m.wait("the end", 10, lambda: not os.path.exists("/proc/%d/exe" % pid))
+        m.wait("the end", 10, lambda: gone(pid))
     finally:
         server.kill()
         server.wait()

@@ -32,7 +32,7 @@ struct vip_pool;
 int vip_pool_new(struct vip_pool **out) PG_MUST_CHECK;
 void vip_pool_free(struct vip_pool *p);
 int vip_pool_get(struct vip_pool *p, struct pg_str hostname, struct pg_ip *v4,
-                 struct pg_ip *v6) PG_MUST_CHECK; /* PG_E_LIMIT: full */
+                 struct pg_ip *v6) PG_MUST_CHECK; /* PG_E_LIMIT: full, or no host name */
 bool vip_pool_is_dirty(const struct vip_pool *p); /* an allocation since the last load or save */
 int vip_pool_save(struct vip_pool *p, struct pg_sb *out) PG_MUST_CHECK; /* clears dirty */
 /* Malformed or conflicting lines are skipped and counted. Returns how many were skipped. */

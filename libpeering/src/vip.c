@@ -137,11 +137,22 @@ static void evict(struct vip_pool *p)
     }
 }
 
+/* Fit for a line of the saved text: nothing in it that would end a word, a line or a string there. */
+static bool is_host(struct pg_str s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        if (s.p[i] <= ' ' || s.p[i] >= 0x7f) {
+            return false;
+        }
+    }
+    return s.len > 0 && s.len <= VIP_HOST_MAX;
+}
+
 int vip_pool_get(struct vip_pool *p, struct pg_str hostname, struct pg_ip *v4, struct pg_ip *v6)
 {
     struct vip_entry *e = pg_map_get(&p->by_host, hostname);
     if (e == NULL) {
-        if (hostname.len == 0 || hostname.len > VIP_HOST_MAX) {
+        if (!is_host(hostname)) {
             return PG_E_LIMIT;
         }
         if (p->by_host.len >= VIP4_COUNT) {
@@ -220,9 +231,9 @@ static bool parse_line(struct pg_str line, struct pg_str *host, uint16_t *v4, ui
 {
     struct pg_str t4, t6 = line;
     struct pg_ip a, b;
-    if (!pg_str_cut(&t6, ' ', host) || !pg_str_cut(&t6, ' ', &t4) || host->len == 0 ||
-        host->len > VIP_HOST_MAX || pg_ip_parse(t4, &a) < 0 || pg_ip_parse(t6, &b) < 0 || a.len != 4 ||
-        b.len != 16 || !vip_is_auto(&a) || !vip_is_auto(&b) || b.b[6] != 0 || b.b[7] != 0) {
+    if (!pg_str_cut(&t6, ' ', host) || !pg_str_cut(&t6, ' ', &t4) || !is_host(*host) ||
+        pg_ip_parse(t4, &a) < 0 || pg_ip_parse(t6, &b) < 0 || a.len != 4 || b.len != 16 || !vip_is_auto(&a) ||
+        !vip_is_auto(&b) || b.b[6] != 0 || b.b[7] != 0) {
         return false;
     }
     *v4 = (uint16_t)(a.b[2] << 8 | a.b[3]);

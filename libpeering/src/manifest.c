@@ -346,6 +346,27 @@ done:
     return r;
 }
 
+int manifest_set_text(struct manifest *m, const char *name, struct pg_str text, struct pg_errtext *err)
+{
+    struct manifest_state next = {0};
+    pg_arena_init(&next.arena, INDEX_ARENA_MAX);
+    int r = pg_vec_grow(&next.files, &next.cap_files, 1, sizeof(struct manifest_file *), MANIFEST_FILES_MAX);
+    if (r == 0) {
+        r = file_parse(name, text, &next.files[0]);
+        next.n_files = r == 0 ? 1 : 0;
+    }
+    if (r == 0) {
+        r = build_index(&next, err);
+    }
+    if (r == 0) {
+        struct manifest_state old = m->state;
+        m->state = next;
+        next = old;
+    }
+    state_fini(&next);
+    return r;
+}
+
 size_t manifest_problems(const struct manifest *m, const struct manifest_problem **out)
 {
     *out = m->state.problems;

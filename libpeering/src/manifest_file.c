@@ -186,6 +186,23 @@ done:
     return r;
 }
 
+int file_parse(const char *name, struct pg_str text, struct manifest_file **out)
+{
+    struct manifest_file *f;
+    int r = new_file(name, &f);
+    if (r < 0) {
+        return r;
+    }
+    f->digest = pg_digest64(text.p ? text.p : "", text.len);
+    r = parse(f, text);
+    if (r < 0) {
+        file_unref(f);
+        return r;
+    }
+    *out = f;
+    return 0;
+}
+
 /* A version that only says what is wrong. */
 static int load_bad(const char *name, const struct stat *st, const char *why, struct manifest_file *old,
                     struct manifest_file **out)
@@ -231,19 +248,12 @@ static int load_good(const char *name, int fd, const struct stat *st, struct man
         *out = file_ref(old);
         goto done;
     }
-    r = new_file(name, &f);
-    if (r < 0) {
-        goto done;
-    }
-    set_identity(f, st);
-    f->digest = digest;
-    r = parse(f, pg_sb_view(&text));
+    r = file_parse(name, pg_sb_view(&text), &f);
     if (r == 0) {
+        set_identity(f, st);
         *out = f;
-        f = NULL;
     }
 done:
-    file_unref(f);
     pg_sb_fini(&text);
     return r;
 }

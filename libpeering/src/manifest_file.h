@@ -45,5 +45,7 @@ struct manifest_file *file_in_force(struct manifest_file *f);
  * an error: PG_E_NOMEM only. PG_E_NOTFOUND: gone. */
 int file_load(int dir_fd, const char *name, struct manifest_file *old,
               struct manifest_file **out) PG_MUST_CHECK;
+/* The same from memory: a version of `name` whose text is `text`. PG_E_NOMEM only. */
+int file_parse(const char *name, struct pg_str text, struct manifest_file **out) PG_MUST_CHECK;
 
 #endif

@@ -211,6 +211,9 @@ struct object_index {
     size_t n;
 };
 const struct object_index *manifest_index(const struct manifest *m);
+/* Puts one file of that text in the place of all there were, without touching the directory. For tests. */
+int manifest_set_text(struct manifest *m, const char *name, struct pg_str text,
+                      struct pg_errtext *err) PG_MUST_CHECK;
 int object_key_cmp(enum obj_kind kind, struct pg_str ns, struct pg_str name, const struct object *o);
 const struct object *index_find(const struct object_index *x, enum obj_kind kind, struct pg_str ns,
                                 struct pg_str name);

@@ -112,7 +112,7 @@ void mesh_node_stop(struct mesh_node *n)
     mesh_settle();
 }
 
-void mesh_node_cert(struct mesh_node *n, const char *ns, const char *sa)
+void mesh_creds(struct mesh_node *n, const char *ns, const char *sa)
 {
     struct pg_errtext err = {.text = ""};
     struct cert_key *key;
@@ -151,6 +151,11 @@ void mesh_node_cert(struct mesh_node *n, const char *ns, const char *sa)
     pg_sb_fini(&csr);
     pg_sb_fini(&chain);
     pg_sb_fini(&key_pem);
+}
+
+void mesh_node_cert(struct mesh_node *n, const char *ns, const char *sa)
+{
+    mesh_creds(n, ns, sa);
     mesh_node_publish(n);
 }
 

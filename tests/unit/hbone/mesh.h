@@ -32,6 +32,7 @@ void mesh_node_start(struct mesh_node *n, const char *mode, const char *workload
                      unsigned last, uint16_t inbound_port);
 void mesh_node_stop(struct mesh_node *n);
 /* A certificate for spiffe://cluster.local/ns/<ns>/sa/<sa>, then a new world. */
+void mesh_creds(struct mesh_node *n, const char *ns, const char *sa); /* the certificate alone */
 void mesh_node_cert(struct mesh_node *n, const char *ns, const char *sa);
 /* Delivers the table as it is now; returns after the worker took it. */
 void mesh_node_publish(struct mesh_node *n);

@@ -15,6 +15,7 @@
 
 #define IDENTITY "spiffe://cluster.local/ns/bench/sa/forward"
 #define PEM_MAX 65536u
+#define KEEP_MEMORY (4u * 1024 * 1024) /* as the proxy */
 
 enum kind { PLAIN, WRAP, UNWRAP };
 struct forward {
@@ -113,6 +114,7 @@ int main(int argc, char **argv)
         pg_addr_parse(pg_str_c(argv[2]), &at) < 0 || pg_addr_parse(pg_str_c(argv[3]), &f.target) < 0) {
         goto failed;
     }
+    pg_mem_keep(KEEP_MEMORY);
     (void)pg_raise_fd_limit();
     if ((f.kind != PLAIN && load_creds(argv[4], &f.creds, &err) < 0) || pg_loop_new(&f.loop) < 0 ||
         pg_tcp_listen(f.loop, &at, &o, on_accept, &f, &listener, &err) < 0) {

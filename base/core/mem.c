@@ -6,6 +6,8 @@
  */
 #include "core/mem.h"
 
+#include <limits.h>
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +27,15 @@ void pg_mem_set_fault(struct pg_fault *f)
 size_t pg_mem_live_blocks(void)
 {
     return atomic_load_explicit(&live_blocks, memory_order_relaxed);
+}
+
+void pg_mem_keep(size_t bytes)
+{
+#ifdef M_TRIM_THRESHOLD
+    (void)mallopt(M_TRIM_THRESHOLD, bytes < INT_MAX ? (int)bytes : INT_MAX);
+#else
+    (void)bytes;
+#endif
 }
 
 static bool must_fail(void)

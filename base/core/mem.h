@@ -40,6 +40,10 @@ struct pg_fault {
     bool armed; /* false: count only */
 };
 void pg_mem_set_fault(struct pg_fault *fault);
+/* Lets up to `bytes` of freed memory per heap stay with this process. With the C library's default of 128 KiB
+ * a busy data path gives its buffers back to the kernel and faults them in again, page by page, for every
+ * batch. Process-wide; before threads start. No-op where the C library has no such setting. */
+void pg_mem_keep(size_t bytes);
 /* Blocks now allocated by this process through pg_*; for leak checks in tests. */
 size_t pg_mem_live_blocks(void);
 

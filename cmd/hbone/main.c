@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hbone: arguments, configuration, logging, then the process of hbone/proxy.h. */
 #include "core/log.h"
+#include "core/mem.h"
 #include "net/sock.h"
 #include "hbone/proxy.h"
 
@@ -16,6 +17,7 @@
 #define IP_TRANSPARENT 19
 #endif
 #define TEXT_MAX (1024u * 1024)
+#define KEEP_MEMORY (4u * 1024 * 1024) /* a thread's buffers in flight, with some to spare */
 
 extern char **environ;
 
@@ -116,6 +118,7 @@ static int run(const struct hb_config *cfg)
 {
     struct pg_errtext err = {.text = ""};
     struct hb_proxy *p;
+    pg_mem_keep(KEEP_MEMORY);
     (void)prctl(PR_SET_DUMPABLE, 0); /* private keys stay out of core files */
     pg_sock_set_default_mark(cfg->packet_mark);
     int r = check_transparent(cfg, &err);

@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Two clusters on one machine, in network namespaces: what ./run demo starts. Everything printed comes from the running system.
 #
-#   demo.sh [--flat] [--keep] | --clean
+#   demo.sh [--flat] [--keep]   --flat: one network instead of two; --keep: leave it running at the end
+#   demo.sh --clean             end what --keep left
+#
+# ISTHMUS_DEMO_PREFIX (ism) and ISTHMUS_DEMO_DIR (/run/isthmus-demo) let a second one run beside the first.
 #
 # Namespaces per cluster N (1, 2), joined by a bridge in ism-N-node, which is also their router:
 #   ism-N-cp      peeringd                      10.N0.0.2
@@ -17,13 +20,14 @@ root=$(cd "$here/../.." && pwd)
 bin=${ISTHMUS_BIN:-$root/build/release}
 dir=${ISTHMUS_DEMO_DIR:-/run/isthmus-demo}
 pre=${ISTHMUS_DEMO_PREFIX:-ism} # of the namespaces, so that a test can run beside a demo
-flat=0 keep=0 clean=0
+flat=0 keep=0 clean=0 check=0
 for arg in "$@"; do
     case $arg in
     --flat) flat=1 ;;
     --keep) keep=1 ;;
     --clean) clean=1 ;;
-    -h | --help) sed -n '3,6p' "$0" | cut -c3-; exit 0 ;;
+    --check) check=1 ;; # for ./run: are these arguments and this user fine, before anything is built
+    -h | --help) sed -n '3,8p' "$0" | cut -c3-; exit 0 ;;
     *) echo "demo: unknown option $arg (known: --flat, --keep, --clean)" >&2; exit 2 ;;
     esac
 done
@@ -31,6 +35,7 @@ if [ "$(id -u)" != 0 ]; then
     echo "demo: needs root, because it makes network namespaces; try: sudo ./run demo" >&2
     exit 1
 fi
+[ $check = 0 ] || exit 0
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 [ -t 1 ] && [ -z "${NO_COLOR:-}" ] || say() { printf '\n%s\n' "$*"; }
@@ -55,8 +60,11 @@ cleanup() {
 
 finish() {
     local status=$?
-    trap - EXIT INT TERM
-    if [ $status -ne 0 ] && [ -d "$dir/log" ]; then
+    trap '' INT TERM HUP # nothing stops the cleaning up half-way
+    trap - EXIT
+    if [ $status -eq 130 ] || [ $status -eq 143 ] || [ $status -eq 129 ]; then
+        echo "demo: interrupted; cleaning up" >&2
+    elif [ $status -ne 0 ] && ls "$dir"/log/*.log >/dev/null 2>&1; then
         echo "demo: failed; last lines of the logs:" >&2
         tail -n 5 "$dir"/log/*.log >&2 || true
     fi
@@ -64,14 +72,19 @@ finish() {
         exit 0
     fi
     cleanup
+    rm -f "$dir.lock"
     exit $status
 }
 
+mkdir -p "$(dirname "$dir")"
+exec 9>"$dir.lock"
+flock -w 5 9 || die "another demo is running on this machine; end it, or give this one its own ISTHMUS_DEMO_PREFIX and ISTHMUS_DEMO_DIR"
 if [ $clean = 1 ]; then
     cleanup
+    rm -f "$dir.lock"
     exit 0
 fi
-for tool in ip curl; do
+for tool in ip curl iptables; do
     command -v $tool >/dev/null || die "$tool is missing; ./run demo installs it"
 done
 for program in peeringd hbone peerctl echo-server; do
@@ -109,8 +122,9 @@ attach() { # namespace bridge-namespace address gateway
 
 make_network() {
     local n other ns
-    ip netns add $pre-wan || die "cannot make a network namespace (kernel without CONFIG_NET_NS, or no CAP_SYS_ADMIN)"
-    ip -n $pre-wan link add br0 type bridge || die "this kernel has no bridge device (CONFIG_BRIDGE)"
+    ip netns add $pre-wan || die "cannot make a network namespace (needs CONFIG_NET_NS, CAP_SYS_ADMIN, and to mount on /run/netns)"
+    ip -n $pre-wan link set lo up || die "cannot enter a network namespace (the message above says why)"
+    ip -n $pre-wan link add br0 type bridge || die "cannot make a bridge (needs CONFIG_BRIDGE in the kernel)"
     ip -n $pre-wan link set br0 up
     for n in 1 2; do
         ns=$pre-$n-node
@@ -123,7 +137,7 @@ make_network() {
         ip -n $pre-wan link set wan${n} master br0 up
         ip -n $ns addr add 172.18.0.$n/24 dev wan
         ip -n $ns link set wan up
-        ip netns exec $ns sysctl -qw net.ipv4.ip_forward=1
+        ip netns exec $ns sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
         [ -n "${ipt:-}" ] || ipt=$(iptables_for $ns)
         attach $pre-$n-cp $ns 10.${n}0.0.2 10.${n}0.0.1
         attach $pre-$n-gw $ns 10.${n}0.0.3 10.${n}0.0.1
@@ -175,7 +189,7 @@ start() { # namespace log-name command...
         printf ' %q' "$@"
         printf ' >>%q 2>&1 </dev/null &\necho $! >%q\n' "$dir/log/$name.log" "$dir/pid/$name"
     } >"$dir/cmd/$name"
-    bash "$dir/cmd/$name"
+    bash "$dir/cmd/$name" 9>&- # which must not hold the lock
 }
 
 wait_for() { # what seconds command...
@@ -238,6 +252,11 @@ start_cluster() {
     done
 }
 
+own_settings() { # what a later command must be told to mean this demo
+    [ -z "${ISTHMUS_DEMO_PREFIX:-}" ] || printf 'ISTHMUS_DEMO_PREFIX=%s ' "$pre"
+    [ -z "${ISTHMUS_DEMO_DIR:-}" ] || printf 'ISTHMUS_DEMO_DIR=%s ' "$dir"
+}
+
 in_client() { ip netns exec $pre-1-client "$@"; }
 call() { in_client curl -sS -m 10 "$url" 2>&1 || true; }
 calls() { # count
@@ -253,6 +272,8 @@ answers_from() { call | grep -q "$1"; }
 trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
+trap 'exit 129' HUP
+[ -z "$(all_namespaces)" ] || echo "demo: ending the one that was left running"
 cleanup
 mkdir -p "$dir"/{cmd,log,pid,certs,cluster1/manifests,cluster1/state,cluster2/manifests,cluster2/state}
 chmod 700 "$dir"
@@ -307,11 +328,13 @@ else
     grep 'connection complete' "$dir/log/cluster1-client-hbone.log" | tail -n1 | tr '\t' ' ' | fold -sw 150 | sed 's/^/   /'
     say "   and back: cluster1's pods return"
     for v in v1 v2; do
-        sed -e "s/@N@/1/g" -e "s/@VERSION@/$v/g" -e "s/@ADDRESS@/10.10.0.1${v#v}/g" "$here/echo-pod.yaml" >"$dir/cluster1/manifests/echo-$v.yaml"
         start $pre-1-$v cluster1-$v-echo "$echo_server" 5000 $v "cluster1/echo-$v"
         start_hbone 1 $v dedicated demo echo-$v echo
     done
-    for v in v1 v2; do wait_for "hbone in $pre-1-$v" 30 ready 1-$v; done
+    for v in v1 v2; do
+        wait_for "hbone in $pre-1-$v" 30 ready 1-$v
+        sed -e "s/@N@/1/g" -e "s/@VERSION@/$v/g" -e "s/@ADDRESS@/10.10.0.1${v#v}/g" "$here/echo-pod.yaml" >"$dir/cluster1/manifests/echo-$v.yaml"
+    done
     wait_for "an answer from cluster1" 20 answers_from cluster1
     calls 10
 fi
@@ -333,6 +356,6 @@ if [ $keep = 1 ]; then
    tail -f $dir/log/*.log
    ip netns exec $pre-1-client curl -s 127.0.0.1:15000/config_dump | head
    kill \$(cat $dir/pid/cluster2-peeringd); bash $dir/cmd/cluster2-peeringd   # end a program, start it again
-   ./run demo --clean                                  # ends it all
+   $(own_settings)./run demo --clean                                  # ends it all
 LOOK
 fi

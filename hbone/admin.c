@@ -80,6 +80,16 @@ static void facts(struct hb_proxy *p, struct hb_process_facts *f)
                                    .xds_age_ms = s.last_message_age_ms,
                                    .cert_expires_in_s =
                                        creds != NULL ? cert_creds_not_after(creds) - pg_clock_wall_s() : 0};
+    const struct hb_pod_spec *pod = &p->cfg->pod;
+    const peering_workload *w = p->table == NULL
+                                    ? NULL
+                                    : peering_find_workload_by_name(
+                                          p->table, hb_pstr(pg_str_c(pod->ns)), hb_pstr(pg_str_c(pod->name)),
+                                          hb_pstr(pg_str_c(pod->sa)), hb_pstr(pg_str_c(p->cfg->node_name)));
+    if (w != NULL) {
+        f->canonical = hb_str(peering_workload_canonical_name(w));
+        f->revision = hb_str(peering_workload_canonical_revision(w));
+    }
     memcpy(f->xds_messages, s.messages, sizeof(f->xds_messages));
     memcpy(f->xds_bytes, s.bytes, sizeof(f->xds_bytes));
     memcpy(f->xds_terminations, s.terminations, sizeof(f->xds_terminations));

@@ -72,6 +72,12 @@ static void log_result(const struct request *r, const char *result, uint64_t end
  * ----------------------------------------------------------------------------------------------------------
  */
 
+static unsigned kind_of(const struct request *r)
+{
+    unsigned type = r->q.type == HB_DNS_A ? 0 : r->q.type == HB_DNS_AAAA ? 1 : 2;
+    return type * 2 + (r->conn != NULL ? 1 : 0);
+}
+
 static size_t reply_cap(const struct request *r)
 {
     return r->conn != NULL ? HB_DNS_MESSAGE_MAX : hb_dns_udp_cap(&r->q);
@@ -129,7 +135,7 @@ static void on_forwarded(void *arg, uint8_t *answer, size_t len, const char *tex
 
 static void forward(struct request *r)
 {
-    if (hb_dns_forward_start(r->dns->w, &r->q, on_forwarded, r, &r->forward) < 0) {
+    if (hb_dns_forward_start(r->dns->w, &r->q, kind_of(r), on_forwarded, r, &r->forward) < 0) {
         fail(r, HB_DNS_SERVFAIL, "forwarding failed (out of memory)");
     }
 }
@@ -229,7 +235,6 @@ static void on_question(struct hb_dns *d, const uint8_t *p, size_t len, const st
     int parsed = hb_dns_parse_query(p, len, &q);
     struct request *r =
         parsed >= 0 && d->n_requests < HB_DNS_OUTSTANDING_MAX ? pg_calloc(1, sizeof(*r)) : NULL;
-    d->w->metrics.n.dns_requests++;
     if (r == NULL) {
         d->w->metrics.n.dns_dropped++;
         return;
@@ -238,6 +243,7 @@ static void on_question(struct hb_dns *d, const uint8_t *p, size_t len, const st
         .dns = d, .conn = c, .udp = udp, .from = *from, .q = q, .since_ms = pg_loop_now_ms(d->w->loop)};
     pg_list_push_back(&d->requests, &r->node);
     d->n_requests++;
+    d->w->metrics.dns[kind_of(r)].requests++;
     if (c != NULL) {
         c->pending++;
     }

@@ -24,7 +24,7 @@ struct pg_addr hb_dns_tcp_addr(const struct hb_dns *d);
 /* Forwarding. Each question has a socket, a source port and an id of its own. `cb` once from the loop:
  * `answer` is checked, mutable and lives for the call; on failure it is NULL and `text` says why. */
 struct hb_dns_forward;
-int hb_dns_forward_start(struct hb_worker *w, const struct hb_dns_question *q,
+int hb_dns_forward_start(struct hb_worker *w, const struct hb_dns_question *q, unsigned kind,
                          void (*cb)(void *arg, uint8_t *answer, size_t len, const char *text), void *arg,
                          struct hb_dns_forward **out) PG_MUST_CHECK;
 void hb_dns_forward_cancel(struct hb_dns_forward *f); /* NULL is fine */

@@ -18,6 +18,7 @@ struct hb_dns_forward {
     struct pg_timer *timer;
     struct pg_addr server;
     unsigned tries;
+    unsigned kind; /* for the counters */
     uint16_t id;
     uint8_t sent[2 + 512];
     size_t sent_len, sent_off;
@@ -53,7 +54,7 @@ static void finish(struct hb_dns_forward *f, uint8_t *answer, size_t len, const 
 {
     void (*cb)(void *, uint8_t *, size_t, const char *) = f->cb;
     void *arg = f->arg;
-    f->w->metrics.n.dns_upstream_failures += answer == NULL ? 1 : 0;
+    f->w->metrics.dns[f->kind].failures += answer == NULL ? 1 : 0;
     cb(arg, answer, len, text);
     hb_dns_forward_cancel(f);
 }
@@ -193,7 +194,7 @@ static void on_timer(void *arg)
     try_next(arg);
 }
 
-int hb_dns_forward_start(struct hb_worker *w, const struct hb_dns_question *q,
+int hb_dns_forward_start(struct hb_worker *w, const struct hb_dns_question *q, unsigned kind,
                          void (*cb)(void *arg, uint8_t *answer, size_t len, const char *text), void *arg,
                          struct hb_dns_forward **out)
 {
@@ -206,7 +207,8 @@ int hb_dns_forward_start(struct hb_worker *w, const struct hb_dns_question *q,
     f->q = *q;
     f->cb = cb;
     f->arg = arg;
-    w->metrics.n.dns_upstream_requests++;
+    f->kind = kind;
+    w->metrics.dns[kind].upstream++;
     *out = f;
     pg_timer_start(f->timer,
                    0); /* the first try runs from the loop, so that `cb` never runs inside this call */

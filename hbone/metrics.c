@@ -161,11 +161,17 @@ static void add_series(struct hb_totals *t, struct pg_str labels, const uint64_t
     }
 }
 
-static void add_counters(struct hb_totals *t, const struct hb_counters *n, const struct hb_gauges *g)
+static void add_counters(struct hb_totals *t, const struct hb_counters *n, const struct hb_dns_counts *dns,
+                         const struct hb_gauges *g)
 {
 #define HB_COUNTER_ADD(name, text, help) t->n.name += n->name;
     HB_COUNTER_MAP(HB_COUNTER_ADD)
 #undef HB_COUNTER_ADD
+    for (size_t i = 0; i < HB_DNS_KINDS; i++) {
+        t->dns[i].requests += dns[i].requests;
+        t->dns[i].upstream += dns[i].upstream;
+        t->dns[i].failures += dns[i].failures;
+    }
     t->g.inbound_open += g->inbound_open;
     t->g.outbound_open += g->outbound_open;
     t->g.inbound_h2 += g->inbound_h2;
@@ -188,7 +194,7 @@ static void add_map(struct hb_totals *t, const struct pg_map *map)
 void hb_totals_add(struct hb_totals *t, const struct hb_metrics *m, const struct hb_gauges *g)
 {
     add_map(t, &m->map);
-    add_counters(t, &m->n, g);
+    add_counters(t, &m->n, m->dns, g);
     const uint64_t *o = m->overflow.v;
     if (o[HB_M_OPENED] + o[HB_M_CLOSED] + o[HB_M_FAILED] > 0) {
         add_series(t, PG_STR("other=\"true\""), o);
@@ -198,7 +204,7 @@ void hb_totals_add(struct hb_totals *t, const struct hb_metrics *m, const struct
 void hb_totals_merge(struct hb_totals *t, const struct hb_totals *from)
 {
     add_map(t, &from->map);
-    add_counters(t, &from->n, &from->g);
+    add_counters(t, &from->n, from->dns, &from->g);
     t->err = t->err != 0 ? t->err : from->err;
 }
 
@@ -251,6 +257,39 @@ static void counters_text(const struct hb_totals *t, struct pg_sb *out)
     }
 }
 
+static void dns_family(const struct hb_totals *t, const struct hb_process_facts *f, size_t offset,
+                       const char *name, const char *help, struct pg_sb *out)
+{
+    static const char *const types[] = {"A", "AAAA", "OTHER"};
+    bool first = true;
+    for (size_t i = 0; i < HB_DNS_KINDS; i++) {
+        uint64_t v;
+        memcpy(&v, (const char *)&t->dns[i] + offset, sizeof(v));
+        if (v == 0) {
+            continue;
+        }
+        if (first) {
+            family(out, name, "counter", help);
+            first = false;
+        }
+        pg_sb_fmt(out, "%s_total{request_query_type=\"%s\",request_protocol=\"%s\"", name, types[i / 2],
+                  i % 2 == 0 ? "udp" : "tcp");
+        label(out, "source_canonical_service", f->canonical);
+        label(out, "source_canonical_revision", f->revision);
+        pg_sb_fmt(out, "} %llu\n", (unsigned long long)v);
+    }
+}
+
+static void dns_text(const struct hb_totals *t, const struct hb_process_facts *f, struct pg_sb *out)
+{
+    dns_family(t, f, offsetof(struct hb_dns_counts, requests), "istio_dns_requests",
+               "Total number of DNS requests (unstable).", out);
+    dns_family(t, f, offsetof(struct hb_dns_counts, upstream), "istio_dns_upstream_requests",
+               "Total number of DNS requests forwarded to upstream (unstable).", out);
+    dns_family(t, f, offsetof(struct hb_dns_counts, failures), "istio_dns_upstream_failures",
+               "Total number of DNS requests forwarded to upstream that failed (unstable).", out);
+}
+
 static void xds_text(const struct hb_process_facts *f, struct pg_sb *out)
 {
     static const char *const urls[] = {"type.googleapis.com/istio.workload.Address",
@@ -296,6 +335,7 @@ void hb_totals_text(const struct hb_totals *t, const struct hb_process_facts *f,
               "%llu\nistio_tcp_sockets_open{reporter=\"source\"} %llu\n",
               (unsigned long long)t->g.inbound_open, (unsigned long long)t->g.outbound_open);
     counters_text(t, out);
+    dns_text(t, f, out);
     xds_text(f, out);
     gauge(out, "isthmus_hbone_inbound_h2_connections", "inbound HBONE connections", t->g.inbound_h2);
     gauge(out, "isthmus_hbone_pool_connections", "outbound HBONE connections", t->g.pool_conns);

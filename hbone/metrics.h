@@ -37,9 +37,6 @@ struct hb_series {
     X(policy_cuts, "isthmus_hbone_policy_cuts_total", "open connections cut by a policy change")             \
     X(guard_closed, "isthmus_hbone_h2_guard_closed_total", "HTTP/2 connections closed by a flood guard")     \
     X(limit_refused, "isthmus_hbone_limit_refused_total", "connections refused by a cap")                    \
-    X(dns_requests, "istio_dns_requests_total", "DNS requests")                                              \
-    X(dns_upstream_requests, "istio_dns_upstream_requests_total", "DNS requests forwarded")                  \
-    X(dns_upstream_failures, "istio_dns_upstream_failures_total", "forwarded DNS requests that failed")      \
     X(dns_dropped, "isthmus_hbone_dns_dropped_total",                                                        \
       "DNS packets dropped as malformed, forged or over a cap")                                              \
     X(on_demand_dns, "istio_on_demand_dns_total", "endpoint host names resolved")
@@ -47,6 +44,11 @@ struct hb_counters {
 #define HB_COUNTER_FIELD(name, text, help) uint64_t name;
     HB_COUNTER_MAP(HB_COUNTER_FIELD)
 #undef HB_COUNTER_FIELD
+};
+/* DNS questions by type (A, AAAA, other) and protocol (udp, tcp): kind = type * 2 + tcp. */
+#define HB_DNS_KINDS 6u
+struct hb_dns_counts {
+    uint64_t requests, upstream, failures;
 };
 struct hb_gauges {
     uint64_t inbound_open, outbound_open; /* connections carried now */
@@ -56,6 +58,7 @@ struct hb_metrics {
     struct pg_map map; /* labels -> series */
     struct hb_series overflow;
     struct hb_counters n;
+    struct hb_dns_counts dns[HB_DNS_KINDS];
 };
 void hb_metrics_init(struct hb_metrics *m);
 void hb_metrics_fini(struct hb_metrics *m);
@@ -69,6 +72,7 @@ void hb_metrics_labels(const struct hb_conn *c, enum hb_flag flag, struct pg_sb 
 struct hb_totals {
     struct pg_map map; /* labels -> struct hb_series, owned */
     struct hb_counters n;
+    struct hb_dns_counts dns[HB_DNS_KINDS];
     struct hb_gauges g;
     int err;
 };
@@ -78,7 +82,8 @@ void hb_totals_add(struct hb_totals *t, const struct hb_metrics *m, const struct
 /* Adds `from` into `t`. */
 void hb_totals_merge(struct hb_totals *t, const struct hb_totals *from);
 struct hb_process_facts {
-    const char *tag; /* version of the build */
+    const char *tag;                   /* version of the build */
+    struct pg_str canonical, revision; /* of the local workload */
     uint64_t open_fds, max_fds, workers, world_generation;
     bool connected, have_certificate;
     uint64_t xds_messages[2], xds_bytes[2], xds_terminations[4], xds_age_ms;

@@ -223,6 +223,8 @@ static void test_forward(void)
     CU_ASSERT_EQUAL(cl.answer[cl.len - 1], 9);
     CU_ASSERT_TRUE(ask(HOST, 16, 2000)); /* TXT of a mesh name */
     CU_ASSERT_EQUAL(ns.asked, 2);
+    CU_ASSERT_EQUAL(node.worker->metrics.dns[0].requests, 1);
+    CU_ASSERT_EQUAL(node.worker->metrics.dns[4].requests, 1);
     ns.mode = NS_NXDOMAIN;
     CU_ASSERT_TRUE(ask("no.example.com", HB_DNS_A, 2000));
     CU_ASSERT_EQUAL(rcode(), 3);
@@ -265,7 +267,7 @@ static void test_silent_upstream(void)
     CU_ASSERT_TRUE(ask("www.example.com", HB_DNS_A, 10000));
     CU_ASSERT_EQUAL(rcode(), HB_DNS_SERVFAIL);
     CU_ASSERT_EQUAL(ns.asked, HB_DNS_TRIES_MAX);
-    CU_ASSERT_EQUAL(node.worker->metrics.n.dns_upstream_failures, 1);
+    CU_ASSERT_EQUAL(node.worker->metrics.dns[0].failures, 1);
     /* Mesh names do not depend on it. */
     CU_ASSERT_TRUE(ask(HOST, HB_DNS_A, 2000));
     CU_ASSERT_EQUAL(answers(), 1);
@@ -298,7 +300,7 @@ static void test_hostile_clients(void)
         }
     }
     mesh_settle();
-    CU_ASSERT_TRUE(node.worker->metrics.n.dns_upstream_requests <= HB_DNS_OUTSTANDING_MAX);
+    CU_ASSERT_TRUE(node.worker->metrics.dns[0].upstream <= HB_DNS_OUTSTANDING_MAX);
     stop();
 }
 

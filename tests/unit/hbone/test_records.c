@@ -133,6 +133,8 @@ static void test_statistics(void)
     hb_metrics_series(&b, &c, HB_FLAG_CONNECT)->v[HB_M_FAILED] = 1;
     CU_ASSERT_PTR_EQUAL(hb_metrics_series(&a, &c, HB_FLAG_NONE), hb_metrics_series(&a, &c, HB_FLAG_NONE));
     a.n.retries = 7;
+    a.dns[3].requests = 2;
+    facts.canonical = PG_STR("client");
     hb_totals_init(&sum);
     hb_totals_add(&sum, &a, &g);
     hb_totals_add(&sum, &b, &g);
@@ -147,6 +149,9 @@ static void test_statistics(void)
     CU_ASSERT_PTR_NOT_NULL(strstr(out.p, "istio_tcp_sockets_open{reporter=\"source\"} 6\n"));
     CU_ASSERT_PTR_NOT_NULL(strstr(out.p, "\nisthmus_hbone_retries_total 7\n"));
     CU_ASSERT_PTR_NOT_NULL(strstr(out.p, "response_flags=\"CONNECT\""));
+    CU_ASSERT_PTR_NOT_NULL(
+        strstr(out.p, "istio_dns_requests_total{request_query_type=\"AAAA\",request_protocol=\"tcp\",source_"
+                      "canonical_service=\"client\",source_canonical_revision=\"unknown\"} 2\n"));
     CU_ASSERT_PTR_NULL(strstr(out.p, "istio_tcp_sent_bytes")); /* families without a series are left out */
     CU_ASSERT_EQUAL(strcmp(out.p + out.len - 6, "# EOF\n"), 0);
     pg_sb_fini(&out);

@@ -50,6 +50,8 @@ struct xds_node {
     struct xds_kv *metadata;
     size_t n_metadata;
 };
+/* The value of a metadata key, or an empty slice. `node` may be NULL. */
+struct pg_str xds_node_metadata(const struct xds_node *node, const char *key);
 struct xds_delta_request {
     bool has_node;
     struct xds_node node;

@@ -462,3 +462,13 @@ int xds_delta_response_encode(const struct xds_delta_response *r, struct pg_sb *
     }
     return out->err;
 }
+
+struct pg_str xds_node_metadata(const struct xds_node *node, const char *key)
+{
+    for (size_t i = 0; node != NULL && i < node->n_metadata; i++) {
+        if (pg_str_eq_c(node->metadata[i].key, key)) {
+            return node->metadata[i].value;
+        }
+    }
+    return PG_STR_NONE;
+}

@@ -7,13 +7,9 @@
 #include <stdio.h>
 
 #include "control_internal.h"
+#include "convert.h"
 #include "core/clock.h"
 #include "core/log.h"
-
-static struct pg_str in_str(peering_str s)
-{
-    return pg_str_n(s.ptr, s.len);
-}
 
 static void ip_json(struct pg_json *j, const struct pg_ip *ip)
 {
@@ -229,15 +225,14 @@ static void known_service_json(const peering_service *v, struct pg_json *j)
         healthy += peering_workload_is_healthy(endpoints[i]) ? 1 : 0;
     }
     pg_json_obj(j);
-    pg_json_kstr(j, "namespace", in_str(peering_service_namespace(v)));
-    pg_json_kstr(j, "name", in_str(peering_service_name(v)));
-    pg_json_kstr(j, "hostname", in_str(peering_service_hostname(v)));
-    pg_json_kstr(j, "loadBalancing", in_str(peering_service_load_balancing(v)));
+    pg_json_kstr(j, "namespace", str_in(peering_service_namespace(v)));
+    pg_json_kstr(j, "name", str_in(peering_service_name(v)));
+    pg_json_kstr(j, "hostname", str_in(peering_service_hostname(v)));
+    pg_json_kstr(j, "loadBalancing", str_in(peering_service_load_balancing(v)));
     pg_json_key(j, "vips");
     pg_json_arr(j);
     for (size_t i = 0; i < n_vips; i++) {
-        struct pg_ip ip = {.len = vips[i].ip.len};
-        memcpy(ip.b, vips[i].ip.bytes, sizeof(ip.b));
+        struct pg_ip ip = ip_in(&vips[i].ip);
         ip_json(j, &ip);
     }
     pg_json_arr_end(j);
@@ -290,29 +285,28 @@ static void workload_json(const peering_workload *w, struct pg_json *j)
     size_t n_ips = peering_workload_ips(w, &ips);
     size_t n_services = peering_workload_services(w, &services);
     pg_json_obj(j);
-    pg_json_kstr(j, "uid", in_str(peering_workload_uid(w)));
-    pg_json_kstr(j, "namespace", in_str(peering_workload_namespace(w)));
-    pg_json_kstr(j, "name", in_str(peering_workload_name(w)));
+    pg_json_kstr(j, "uid", str_in(peering_workload_uid(w)));
+    pg_json_kstr(j, "namespace", str_in(peering_workload_namespace(w)));
+    pg_json_kstr(j, "name", str_in(peering_workload_name(w)));
     pg_json_key(j, "addresses");
     pg_json_arr(j);
     for (size_t i = 0; i < n_ips; i++) {
-        struct pg_ip ip = {.len = ips[i].len};
-        memcpy(ip.b, ips[i].bytes, sizeof(ip.b));
+        struct pg_ip ip = ip_in(&ips[i]);
         ip_json(j, &ip);
     }
     pg_json_arr_end(j);
-    pg_json_kstr(j, "cluster", in_str(peering_workload_cluster(w)));
-    pg_json_kstr(j, "network", in_str(peering_workload_network(w)));
-    pg_json_kstr(j, "node", in_str(peering_workload_node(w)));
-    pg_json_kstr(j, "identity", in_str(peering_workload_identity(w)));
-    pg_json_kstr(j, "gateway", in_str(peering_workload_gateway(w)));
+    pg_json_kstr(j, "cluster", str_in(peering_workload_cluster(w)));
+    pg_json_kstr(j, "network", str_in(peering_workload_network(w)));
+    pg_json_kstr(j, "node", str_in(peering_workload_node(w)));
+    pg_json_kstr(j, "identity", str_in(peering_workload_identity(w)));
+    pg_json_kstr(j, "gateway", str_in(peering_workload_gateway(w)));
     pg_json_kc(j, "protocol", peering_workload_protocol(w) == PEERING_PROTOCOL_HBONE ? "HBONE" : "TCP");
     pg_json_kbool(j, "healthy", peering_workload_is_healthy(w));
     pg_json_ku64(j, "capacity", peering_workload_capacity(w));
     pg_json_key(j, "services");
     pg_json_arr(j);
     for (size_t i = 0; i < n_services; i++) {
-        pg_json_str(j, in_str(services[i]));
+        pg_json_str(j, str_in(services[i]));
     }
     pg_json_arr_end(j);
     pg_json_obj_end(j);
@@ -348,16 +342,6 @@ struct connections {
     const struct peering_control *c;
 };
 
-static struct pg_str metadata(const struct xds_node *node, const char *key)
-{
-    for (size_t i = 0; node != NULL && i < node->n_metadata; i++) {
-        if (pg_str_eq_c(node->metadata[i].key, key)) {
-            return node->metadata[i].value;
-        }
-    }
-    return PG_STR_NONE;
-}
-
 static const char *short_type(const char *type_url)
 {
     static const struct {
@@ -389,15 +373,12 @@ static void connection_json(void *arg, const struct xds_stream_info *i)
     pg_json_obj(j);
     pg_json_kstr(j, "name", part);
     pg_json_kstr(j, "node", i->node_id);
-    pg_json_kstr(j, "cluster", metadata(i->node, "CLUSTER_ID"));
-    pg_json_kstr(j, "network", metadata(i->node, "NETWORK"));
-    pg_json_kstr(j, "version", metadata(i->node, "ISTIO_VERSION"));
-    pg_json_kstr(j, "dnsCapture", metadata(i->node, "DNS_CAPTURE"));
-    pg_json_kbool(j, "peer", pg_str_eq_c(metadata(i->node, "ISTHMUS_PEER"), "1"));
-    struct pg_str caller = i->identity;
-    struct pg_str id = PG_STR_NONE;
-    (void)pg_str_cut(&caller, ' ', &id);
-    pg_json_kstr(j, "identity", id);
+    pg_json_kstr(j, "cluster", xds_node_metadata(i->node, "CLUSTER_ID"));
+    pg_json_kstr(j, "network", xds_node_metadata(i->node, "NETWORK"));
+    pg_json_kstr(j, "version", xds_node_metadata(i->node, "ISTIO_VERSION"));
+    pg_json_kstr(j, "dnsCapture", xds_node_metadata(i->node, "DNS_CAPTURE"));
+    pg_json_kbool(j, "peer", pg_str_eq_c(xds_node_metadata(i->node, "ISTHMUS_PEER"), "1"));
+    pg_json_kstr(j, "identity", serve_caller_id(i->identity));
     pg_json_kstr(j, "from", i->from);
     uint64_t now = pg_loop_now_ms(o->c->loop);
     pg_json_ku64(j, "ageMs", now - i->connected_at_ms);

@@ -232,11 +232,8 @@ static void match_gateway(void *arg, const struct xds_stream_info *i)
 {
     struct gateway_search *g = arg;
     struct cert_spiffe id;
-    struct pg_str caller = i->identity; /* the id, then what authenticate() noted */
-    struct pg_str uri = PG_STR_NONE;
-    (void)pg_str_cut(&caller, ' ', &uri);
-    if (cert_spiffe_parse(uri, &id, NULL) == 0 && pg_str_eq_c(id.ns, g->wanted->ns) &&
-        pg_str_eq_c(id.sa, g->wanted->name)) {
+    if (cert_spiffe_parse(serve_caller_id(i->identity), &id, NULL) == 0 &&
+        pg_str_eq_c(id.ns, g->wanted->ns) && pg_str_eq_c(id.sa, g->wanted->name)) {
         g->found = true;
     }
 }
@@ -469,6 +466,13 @@ const char *peering_control_address(const peering_control *c)
     return c->address;
 }
 
+static void stop_timer(struct pg_timer *t)
+{
+    if (t != NULL) {
+        pg_timer_stop(t);
+    }
+}
+
 void peering_control_free(peering_control *c)
 {
     if (c == NULL) {
@@ -477,6 +481,12 @@ void peering_control_free(peering_control *c)
     pg_http1_free(c->admin);
     pg_http1_free(c->admin_socket);
     pg_listener_free(c->listener);
+    serve_end_handshakes(c);
+    /* Nothing that is due may run in the last turn: what it would use is gone. */
+    stop_timer(c->merge_timer);
+    stop_timer(c->tick);
+    stop_timer(c->drain);
+    pg_io_free(c->manifest_io);
     peers_free(c->peers);
     xds_server_free(c->server);
     if (c->loop != NULL) {
@@ -487,7 +497,6 @@ void peering_control_free(peering_control *c)
     merge_result_fini(&c->merged);
     vip_pool_free(c->vips);
     peering_table_free(c->table);
-    pg_io_free(c->manifest_io);
     if (c->has_local) {
         contrib_local_fini(&c->local);
     }

@@ -67,7 +67,8 @@ struct peering_control {
     struct xds_server *server;
     struct pg_listener *listener;
     char address[PG_ADDR_TEXT];
-    size_t handshakes; /* TLS connections not yet handed to the server; capped */
+    struct pg_list handshakes; /* TLS connections not yet handed to the server */
+    size_t n_handshakes;       /* capped */
     struct pg_http1_server *admin, *admin_socket;
     uint64_t started_ms;
     int64_t started_us;
@@ -83,6 +84,9 @@ int keys_reissue(struct peering_control *c, struct pg_errtext *err) PG_MUST_CHEC
 
 /* serve.c */
 int serve_start(struct peering_control *c, struct pg_errtext *err) PG_MUST_CHECK;
+void serve_end_handshakes(struct peering_control *c); /* before the end; also when it never started */
+/* The SPIFFE id in what authenticate() noted of a caller: the id, maybe " pod=<name>". */
+struct pg_str serve_caller_id(struct pg_str caller);
 
 /* control.c */
 struct merge_self control_self(const struct peering_control *c);

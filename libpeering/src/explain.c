@@ -6,32 +6,15 @@
 #include <stdio.h>
 
 #include "control_internal.h"
+#include "convert.h"
 #include "core/clock.h"
 #include "peering/dns.h"
 #include "peering/policy.h"
 #include "peering/route.h"
 
-static peering_str to_pub(struct pg_str s)
-{
-    return (peering_str){s.p, s.len};
-}
-
-static struct pg_str from_pub(peering_str s)
-{
-    return pg_str_n(s.ptr, s.len);
-}
-
-static peering_ip ip_to_pub(const struct pg_ip *ip)
-{
-    peering_ip out = {.len = ip->len};
-    memcpy(out.bytes, ip->b, sizeof(out.bytes));
-    return out;
-}
-
 static const char *ip_text(const peering_ip *ip, char out[PG_IP_TEXT])
 {
-    struct pg_ip in = {.len = ip->len};
-    memcpy(in.b, ip->bytes, sizeof(in.b));
+    struct pg_ip in = ip_in(ip);
     return pg_ip_fmt(&in, out);
 }
 
@@ -44,7 +27,7 @@ static void line(void *arg, const char *text)
 static const peering_workload *find_source(const struct peering_control *c, const peering_snapshot *s,
                                            struct pg_str src)
 {
-    const peering_workload *w = peering_find_workload(s, to_pub(src));
+    const peering_workload *w = peering_find_workload(s, str_out(src));
     struct pg_str name = src;
     struct pg_str ns;
     if (w != NULL || !pg_str_cut(&name, '/', &ns)) {
@@ -53,11 +36,11 @@ static const peering_workload *find_source(const struct peering_control *c, cons
     const peering_workload *by_prefix = NULL;
     size_t it = 0;
     while ((w = peering_next_workload(s, &it)) != NULL) {
-        if (!pg_str_eq(from_pub(peering_workload_namespace(w)), ns) ||
-            !pg_str_eq(from_pub(peering_workload_cluster(w)), option_str(c->options, OPT_CLUSTER))) {
+        if (!pg_str_eq(str_in(peering_workload_namespace(w)), ns) ||
+            !pg_str_eq(str_in(peering_workload_cluster(w)), option_str(c->options, OPT_CLUSTER))) {
             continue;
         }
-        struct pg_str have = from_pub(peering_workload_name(w));
+        struct pg_str have = str_in(peering_workload_name(w));
         if (pg_str_eq(have, name)) {
             return w;
         }
@@ -76,13 +59,13 @@ static bool resolve(struct peering_control *c, const peering_snapshot *s, const 
     char text[PG_IP_TEXT];
     char said[400];
     if (pg_ip_parse(host, &literal) == 0) {
-        *ip = ip_to_pub(&literal);
+        *ip = ip_out(&literal);
         return true;
     }
     peering_dns_query q = {.client = src,
-                           .network = to_pub(pg_str_c(c->network)),
-                           .cluster_domain = to_pub(option_str(c->options, OPT_DOMAIN)),
-                           .name = to_pub(host)};
+                           .network = str_out(pg_str_c(c->network)),
+                           .cluster_domain = str_out(option_str(c->options, OPT_DOMAIN)),
+                           .name = str_out(host)};
     struct peering_dns_answer *a = pg_calloc(1, sizeof(*a));
     if (a == NULL) {
         return false;
@@ -92,12 +75,13 @@ static bool resolve(struct peering_control *c, const peering_snapshot *s, const 
     if (found) {
         *ip = a->ips[0];
         (void)snprintf(said, sizeof(said), "name %.*s: service %.*s, address %s", PG_STR_ARG(host),
-                       PG_STR_ARG(from_pub(peering_service_key(a->service))), ip_text(ip, text));
+                       PG_STR_ARG(str_in(peering_service_key(a->service))), ip_text(ip, text));
     } else {
         (void)snprintf(said, sizeof(said), "name %.*s: %s", PG_STR_ARG(host),
                        a->result == PEERING_DNS_FORWARD
                            ? "unknown to the mesh, the proxy asks the upstream resolver"
-                           : "known to the mesh, but without an IPv4 address");
+                       : a->service == NULL ? "no service of that name is shared by any cluster"
+                                            : "known to the mesh, but without an IPv4 address");
     }
     pg_free(a);
     pg_json_c(j, said);
@@ -109,7 +93,7 @@ static void sans_json(struct pg_json *j, const char *key, const peering_str *san
     pg_json_key(j, key);
     pg_json_arr(j);
     for (size_t i = 0; i < n; i++) {
-        pg_json_str(j, from_pub(sans[i]));
+        pg_json_str(j, str_in(sans[i]));
     }
     pg_json_arr_end(j);
 }
@@ -157,11 +141,11 @@ static void decision_json(const peering_snapshot *s, const peering_workload *src
         pg_json_kc(j, "hop", hop);
         pg_json_kc(j, "authority", r->authority);
         pg_json_kstr(j, "service",
-                     r->service == NULL ? PG_STR_NONE : from_pub(peering_service_key(r->service)));
+                     r->service == NULL ? PG_STR_NONE : str_in(peering_service_key(r->service)));
         pg_json_kstr(j, "endpoint",
-                     r->workload == NULL ? PG_STR_NONE : from_pub(peering_workload_uid(r->workload)));
+                     r->workload == NULL ? PG_STR_NONE : str_in(peering_workload_uid(r->workload)));
         pg_json_kstr(j, "cluster",
-                     r->workload == NULL ? PG_STR_NONE : from_pub(peering_workload_cluster(r->workload)));
+                     r->workload == NULL ? PG_STR_NONE : str_in(peering_workload_cluster(r->workload)));
         pg_json_ku64(j, "candidates", r->candidates);
         sans_json(j, "hopIdentities", r->outer_sans, r->n_outer_sans);
         sans_json(j, "endIdentities", r->inner_sans, r->n_inner_sans);
@@ -177,7 +161,7 @@ static void explain_known(struct peering_control *c, const peering_snapshot *s, 
     const peering_ip *ips;
     char said[600];
     peering_route_query q = {.source = src,
-                             .network = to_pub(pg_str_c(c->network)),
+                             .network = str_out(pg_str_c(c->network)),
                              .dst_port = hp->port,
                              .random = pg_clock_mono_ns() / 1000u,
                              .trace = line,
@@ -188,9 +172,9 @@ static void explain_known(struct peering_control *c, const peering_snapshot *s, 
     pg_json_key(j, "lines");
     pg_json_arr(j);
     (void)snprintf(said, sizeof(said), "source %.*s: identity %.*s, network \"%.*s\", %s",
-                   PG_STR_ARG(from_pub(peering_workload_uid(src))),
-                   PG_STR_ARG(from_pub(peering_workload_identity(src))),
-                   PG_STR_ARG(from_pub(peering_workload_network(src))),
+                   PG_STR_ARG(str_in(peering_workload_uid(src))),
+                   PG_STR_ARG(str_in(peering_workload_identity(src))),
+                   PG_STR_ARG(str_in(peering_workload_network(src))),
                    peering_workload_protocol(src) == PEERING_PROTOCOL_HBONE ? "in the mesh"
                                                                             : "not in the mesh (no tunnel)");
     pg_json_c(j, said);

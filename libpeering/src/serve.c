@@ -15,6 +15,7 @@
  * ------------------------------------------------------------------------------------------------ */
 
 struct handshake { /* a TLS connection that the server does not have yet */
+    struct pg_list node; /* control->handshakes, newest last */
     struct peering_control *control;
     struct pg_transport *tls;
     struct pg_timer *timer;
@@ -32,7 +33,8 @@ static void free_handshake(struct pg_defer *d)
 static void end_handshake(struct handshake *h)
 {
     pg_timer_stop(h->timer);
-    h->control->handshakes--;
+    pg_list_remove(&h->node);
+    h->control->n_handshakes--;
     h->free_later.cb = free_handshake;
     pg_loop_defer(h->control->loop, &h->free_later);
 }
@@ -78,8 +80,12 @@ static void on_handshake_timeout(void *arg)
 static void on_accept(struct pg_transport *t, const struct pg_addr *from, void *arg)
 {
     struct peering_control *c = arg;
-    struct handshake *h = c->handshakes < HANDSHAKES_MAX ? pg_calloc(1, sizeof(*h)) : NULL;
     struct cert_expect expect = {.kind = CERT_EXPECT_OPTIONAL};
+    if (c->n_handshakes >= HANDSHAKES_MAX) {
+        /* Those who mean it are done in milliseconds: the oldest is the one that only holds a place. */
+        refuse(PG_CONTAINER_OF(c->handshakes.next, struct handshake, node), "too many TLS handshakes");
+    }
+    struct handshake *h = pg_calloc(1, sizeof(*h));
     if (h == NULL || pg_timer_new(c->loop, on_handshake_timeout, h, &h->timer) != 0) {
         pg_free(h);
         pg_transport_abort(t);
@@ -93,10 +99,20 @@ static void on_accept(struct pg_transport *t, const struct pg_addr *from, void *
         pg_transport_abort(t);
         return;
     }
-    c->handshakes++;
+    pg_list_push_back(&c->handshakes, &h->node);
+    c->n_handshakes++;
     pg_timer_start(h->timer, CONTROL_TLS_HANDSHAKE_MS);
     pg_transport_set_owner(h->tls, on_tls, h);
     pg_transport_want(h->tls, PG_READ | PG_WRITE);
+}
+
+void serve_end_handshakes(struct peering_control *c)
+{
+    while (c->n_handshakes > 0) {
+        struct handshake *h = PG_CONTAINER_OF(c->handshakes.next, struct handshake, node);
+        pg_transport_abort(h->tls);
+        end_handshake(h);
+    }
 }
 
 /* --- who
@@ -157,27 +173,17 @@ static int authenticate(void *arg, const struct pg_h2_head *md, struct pg_str pe
     return r;
 }
 
-static struct pg_str spiffe_of(struct pg_str caller)
+struct pg_str serve_caller_id(struct pg_str caller)
 {
     struct pg_str id;
     (void)pg_str_cut(&caller, ' ', &id);
     return id;
 }
 
-static struct pg_str metadata(const struct xds_node *node, const char *key)
-{
-    for (size_t i = 0; i < node->n_metadata; i++) {
-        if (pg_str_eq_c(node->metadata[i].key, key)) {
-            return node->metadata[i].value;
-        }
-    }
-    return PG_STR_NONE;
-}
-
 /* Metadata NAMESPACE, else the first label of part 4 of the id. */
 static struct pg_str node_namespace(const struct xds_node *node)
 {
-    struct pg_str ns = metadata(node, "NAMESPACE");
+    struct pg_str ns = xds_node_metadata(node, "NAMESPACE");
     if (ns.len > 0) {
         return ns;
     }
@@ -200,20 +206,20 @@ static struct xds_view *view_for(void *arg, struct xds_stream *s, const struct x
     struct peering_control *c = arg;
     struct cert_spiffe id;
     *grpc_code = GRPC_PERMISSION_DENIED;
-    if (cert_spiffe_parse(spiffe_of(caller), &id, err) != 0) {
+    if (cert_spiffe_parse(serve_caller_id(caller), &id, err) != 0) {
         pg_err_wrap(err, "authorization failed");
         return NULL;
     }
-    if (pg_str_eq_c(metadata(node, "ISTHMUS_PEER"), "1")) {
+    if (pg_str_eq_c(xds_node_metadata(node, "ISTHMUS_PEER"), "1")) {
         if (!pg_str_eq(id.ns, option_str(c->options, OPT_SYSTEM_NAMESPACE)) ||
             !pg_str_eq_c(id.sa, "istiod")) {
             pg_err_set(err, "authorization failed: %.*s is not a control plane",
-                       PG_STR_ARG(spiffe_of(caller)));
+                       PG_STR_ARG(serve_caller_id(caller)));
             return NULL;
         }
-        if (pg_str_eq(metadata(node, "CLUSTER_ID"), option_str(c->options, OPT_CLUSTER))) {
+        if (pg_str_eq(xds_node_metadata(node, "CLUSTER_ID"), option_str(c->options, OPT_CLUSTER))) {
             pg_err_set(err, "authorization failed: a peer calls itself %.*s, which is our own cluster name",
-                       PG_STR_ARG(metadata(node, "CLUSTER_ID")));
+                       PG_STR_ARG(xds_node_metadata(node, "CLUSTER_ID")));
             return NULL;
         }
         return c->export_view;
@@ -288,7 +294,8 @@ static int may_impersonate(const struct peering_control *c, struct pg_str caller
     struct cert_spiffe who;
     struct cert_spiffe whom;
     ptrdiff_t mark = pg_str_chr(caller, ' ');
-    if (cert_spiffe_parse(spiffe_of(caller), &who, err) != 0 || cert_spiffe_parse(wanted, &whom, err) != 0) {
+    if (cert_spiffe_parse(serve_caller_id(caller), &who, err) != 0 ||
+        cert_spiffe_parse(wanted, &whom, err) != 0) {
         return PG_E_DENIED;
     }
     if (!is_trusted_account(c, &who)) {
@@ -342,7 +349,7 @@ static int sign(struct peering_control *c, const struct xds_csr_request *req, st
 static void on_csr(void *arg, const struct xds_csr_request *req, struct pg_str caller, struct grpc_stream *s)
 {
     struct peering_control *c = arg;
-    struct pg_str id = spiffe_of(caller);
+    struct pg_str id = serve_caller_id(caller);
     struct pg_errtext err = {""};
     int r = 0;
     if (req->impersonated.len > 0) {
@@ -360,7 +367,7 @@ static void on_csr(void *arg, const struct xds_csr_request *req, struct pg_str c
     }
     if (r != 0) {
         c->keys.refused++;
-        PG_LOG(PG_LOG_WARN, "ca", "certificate refused", PG_F_STR("caller", spiffe_of(caller)),
+        PG_LOG(PG_LOG_WARN, "ca", "certificate refused", PG_F_STR("caller", serve_caller_id(caller)),
                PG_F_STR("identity", id), PG_F_C("error", err.text));
         xds_csr_reply(s, GRPC_UNAUTHENTICATED,
                       req->impersonated.len > 0 ? "request impersonation authentication failure"
@@ -384,6 +391,7 @@ int serve_start(struct peering_control *c, struct pg_errtext *err)
         .on_csr = on_csr,
     };
     struct pg_addr at;
+    pg_list_init(&c->handshakes);
     int r = pg_addr_parse(option_str(c->options, OPT_LISTEN), &at);
     if (r != 0) {
         pg_err_set(err, "listen: the xDS address must not be empty");

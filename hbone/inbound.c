@@ -12,9 +12,6 @@
 
 #include <stdio.h>
 
-#define SERVER_HEADER_LIST 65536u
-#define SERVER_HEADER_FIELDS 64u
-#define SERVER_SEND_BUFFER (400u * 1024)
 #define EXPIRY_TIMER_MAX_S (7 * 24 * 3600)
 
 static void ic_free(struct hb_in_conn *ic)
@@ -108,9 +105,6 @@ static int start_tls(struct hb_in_conn *ic)
     o.stream_window = w->cfg->stream_window;
     o.connection_window = w->cfg->connection_window;
     o.max_frame_size = w->cfg->frame_size;
-    o.max_header_list = SERVER_HEADER_LIST;
-    o.max_header_fields = SERVER_HEADER_FIELDS;
-    o.send_buffer = SERVER_SEND_BUFFER;
     o.handshake_ms = HB_HANDSHAKE_MS;
     r = pg_h2_server_new(w->loop, tls, &o, &h2_callbacks, ic, &ic->h2);
     if (r < 0) {

@@ -54,7 +54,7 @@ static void drop_received(struct pg_h2_stream *s)
     s->unconsumed = 0;
 }
 
-static bool ended_cleanly(const struct pg_h2_stream *s)
+bool pg_h2_stream_ended(const struct pg_h2_stream *s)
 {
     return s->remote_end && !s->broken && (!s->over || s->code == PG_H2_NO_ERROR || s->code == PG_H2_CANCEL);
 }
@@ -71,7 +71,7 @@ void pg_h2_stream_finish(struct pg_h2_stream *s, uint32_t code, int err)
     pg_list_remove(&s->due);
     pg_list_remove(&s->leave);
     pg_buf_fini(&s->out);
-    if (s->detached || !ended_cleanly(s)) {
+    if (s->detached || !pg_h2_stream_ended(s)) {
         drop_received(s);
     }
     if (s->detached) {
@@ -198,7 +198,7 @@ ssize_t pg_h2_read(struct pg_h2_stream *s, void *buf, size_t cap)
     if (s->in.len > 0 && cap > 0) {
         return (ssize_t)pg_buf_take(&s->in, buf, cap);
     }
-    if (s->in.len == 0 && ended_cleanly(s)) {
+    if (s->in.len == 0 && pg_h2_stream_ended(s)) {
         return 0;
     }
     if (s->over) {

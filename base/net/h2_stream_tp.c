@@ -136,6 +136,9 @@ static int tp_status(struct pg_transport *t)
 {
     struct stream_tp *x = tp_of(t);
     int err = x->s->err;
+    if (err != 0 && !x->shut && pg_h2_stream_ended(x->s)) {
+        return 1; /* all that the peer said came before the session went, and can still be read */
+    }
     return err != 0 ? err : 1;
 }
 

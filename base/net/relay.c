@@ -4,7 +4,8 @@
  * only while they wait, or, for bulk between sockets, PG_RELAY_PIPE in a pipe that exists only while it
  * lasts; nothing is read while some wait, so back-pressure reaches the sender; credit goes back when the
  * other side took the bytes; an end of stream is passed on after the bytes before it, and an error on one
- * side resets the other, so a reset never looks like a clean end. Loop thread.
+ * side resets the other, so a reset never looks like a clean end, and is noticed in time even on a side that
+ * is not read from while the other is stalled. Loop thread.
  */
 #include "net/transport.h"
 
@@ -19,7 +20,10 @@
 /* A read this short most likely emptied the source. */
 #define SMALL_READ 8192u
 #define LINGER_POLL_MS 10u
-#define LINGER_MAX_MS 30000u
+#define LINGER_MAX_MS 30000u /* without any progress */
+/* A side of which nothing is wanted now (the other one is stalled, or it ended) tells of no reset: it is
+ * asked. */
+#define CHECK_MS 5000u
 
 /* Bytes are read into one area per thread and written on at once; only what was not taken is kept by the
  * flow. */
@@ -43,8 +47,9 @@ struct pg_relay {
     struct pg_transport *side[2]; /* flow[i] runs from side[i] to side[!i] */
     struct flow flow[2];
     struct pg_defer finish;
-    struct pg_timer *linger; /* exists only while lingering */
+    struct pg_timer *timer; /* made when first needed: lingering, or a side of which nothing is wanted */
     uint64_t linger_until;
+    size_t linger_left;
     void (*on_done)(const struct pg_relay_result *r, void *arg);
     void *arg;
     char *text; /* of pg_relay_abort */
@@ -52,7 +57,8 @@ struct pg_relay {
     enum relay_state state;
     bool err_on_b;
     bool err_on_write;
-    bool cut; /* both sides get a reset */
+    bool blind; /* nothing is wanted of a side */
+    bool cut;   /* both sides get a reset */
 };
 
 static bool waits(const struct flow *f)
@@ -136,44 +142,82 @@ static void on_finish(struct pg_defer *d)
             pg_transport_close(r->side[i]);
         }
     }
-    pg_timer_free(r->linger);
+    pg_timer_free(r->timer);
     r->on_done(&res, r->arg);
     pg_free(r->text);
     pg_free(r);
 }
 
-static bool all_sent(const struct pg_relay *r)
+static size_t unsent(const struct pg_relay *r)
 {
-    return pg_transport_pending(r->side[0]) + pg_transport_pending(r->side[1]) == 0;
+    return pg_transport_pending(r->side[0]) + pg_transport_pending(r->side[1]);
 }
 
-static void on_linger(void *arg)
+/* True while neither side is known to be broken. */
+static bool both_live(struct pg_relay *r)
 {
-    struct pg_relay *r = arg;
     for (int i = 0; i < 2; i++) {
         int status = pg_transport_status(r->side[i]);
         if (status < 0 && status != PG_E_AGAIN) {
-            fail(r, status, i, true);
-            return;
+            fail(r, status, i, r->state == RELAY_LINGERING);
+            return false;
         }
     }
-    if (all_sent(r)) {
+    return true;
+}
+
+static void on_linger(struct pg_relay *r)
+{
+    size_t left = unsent(r);
+    uint64_t now = pg_loop_now_ms(r->loop);
+    if (left < r->linger_left) {
+        r->linger_left = left;
+        r->linger_until = now + LINGER_MAX_MS; /* slow, but it goes on */
+    }
+    if (left == 0) {
         finish(r);
-    } else if (pg_loop_now_ms(r->loop) >= r->linger_until) {
+    } else if (now >= r->linger_until) {
         fail(r, PG_E_TIMEDOUT, pg_transport_pending(r->side[1]) > 0, true);
     } else {
-        pg_timer_start(r->linger, LINGER_POLL_MS);
+        pg_timer_start(r->timer, LINGER_POLL_MS);
+    }
+}
+
+static void on_timer(void *arg)
+{
+    struct pg_relay *r = arg;
+    if (r->state == RELAY_FINISHING || !both_live(r)) {
+        return;
+    }
+    if (r->state == RELAY_LINGERING) {
+        on_linger(r);
+    } else if (r->blind) {
+        pg_timer_start(r->timer, CHECK_MS);
+    }
+}
+
+static int need_timer(struct pg_relay *r)
+{
+    return r->timer != NULL ? 0 : pg_timer_new(r->loop, on_timer, r, &r->timer);
+}
+
+/* Left running when the reason goes: tunnels stall and move on all the time. */
+static void start_check(struct pg_relay *r)
+{
+    if (need_timer(r) == 0 && !pg_timer_is_active(r->timer)) {
+        pg_timer_start(r->timer, CHECK_MS);
     }
 }
 
 /* Both directions ended; what a layer below still holds must get out before the close. */
 static void ended(struct pg_relay *r)
 {
-    if (all_sent(r)) {
+    r->linger_left = unsent(r);
+    if (r->linger_left == 0) {
         finish(r);
         return;
     }
-    int err = pg_timer_new(r->loop, on_linger, r, &r->linger);
+    int err = need_timer(r);
     if (err < 0) {
         fail(r, err, pg_transport_pending(r->side[1]) > 0, true);
         return;
@@ -182,7 +226,7 @@ static void ended(struct pg_relay *r)
     r->linger_until = pg_loop_now_ms(r->loop) + LINGER_MAX_MS;
     pg_transport_want(r->side[0], 0);
     pg_transport_want(r->side[1], 0);
-    pg_timer_start(r->linger, LINGER_POLL_MS);
+    pg_timer_start(r->timer, LINGER_POLL_MS);
 }
 
 /* Offers `n` bytes to the destination; bytes taken (0: pushed back) or a final error. */
@@ -355,10 +399,15 @@ static void on_ready(struct pg_transport *t, unsigned rw, void *arg)
         ended(r);
         return;
     }
+    r->blind = false;
     for (int i = 0; i < 2; i++) {
         bool reading = !r->flow[i].eof && !waits(&r->flow[i]);
         bool writing = waits(&r->flow[!i]);
+        r->blind = r->blind || !(reading || writing);
         pg_transport_want(r->side[i], (reading ? PG_READ : 0) | (writing ? PG_WRITE : 0));
+    }
+    if (r->blind) {
+        start_check(r);
     }
 }
 

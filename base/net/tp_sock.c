@@ -313,9 +313,24 @@ static void sock_close(struct pg_transport *t, bool abrupt)
     pg_loop_defer(s->loop, &s->dead);
 }
 
+/* A reset that came while nobody was reading. POLLERR is looked at first, because SO_ERROR alone also tells
+ * of what TCP itself recovers from. */
+static int find_reset(struct sock *s)
+{
+    struct pollfd p = {.fd = s->fd, .events = 0};
+    int sys = 0;
+    socklen_t len = sizeof(sys);
+    if (poll(&p, 1, 0) <= 0 || (p.revents & POLLERR) == 0 ||
+        getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &sys, &len) < 0 || sys == 0) {
+        return 1;
+    }
+    return fail(s, sys == EPIPE ? PG_E_RESET : pg_err_from_errno(sys));
+}
+
 static int sock_status(struct pg_transport *t)
 {
-    return finish_connect(sock_of(t));
+    int r = finish_connect(sock_of(t));
+    return r == 1 ? find_reset(sock_of(t)) : r;
 }
 
 static const char *sock_error_text(struct pg_transport *t)

@@ -449,7 +449,7 @@ static const struct pg_transport_ops slow_ops = {.name = "slow",
                                                  .status = slow_status,
                                                  .pending = slow_pending};
 
-/* outcome 0: gets out after a while; 1: never; 2: fails meanwhile */
+/* outcome 0: gets out after a while; 1: never; 2: fails meanwhile; 3: part by part, and then no more */
 static void linger_one(struct pg_loop *l, int outcome)
 {
     struct rig g;
@@ -476,11 +476,15 @@ static void linger_one(struct pg_loop *l, int outcome)
     } else if (outcome == 2) {
         s.status = PG_E_TLS;
     }
-    pg_loop_sim_advance(l, outcome == 1 ? 30000 : 10);
+    for (; outcome == 3 && s.held > 100; s.held -= 100) {
+        pg_loop_sim_advance(l, 20000);
+        CU_ASSERT_EQUAL(g.done, 0);
+    }
+    pg_loop_sim_advance(l, outcome % 2 == 1 ? 30010 : 10);
     CU_ASSERT_EQUAL(g.done, 1);
-    CU_ASSERT_EQUAL(g.res.err, outcome == 0 ? 0 : outcome == 1 ? PG_E_TIMEDOUT : PG_E_TLS);
+    CU_ASSERT_EQUAL(g.res.err, outcome == 0 ? 0 : outcome % 2 == 1 ? PG_E_TIMEDOUT : PG_E_TLS);
     CU_ASSERT_EQUAL(g.res.err_on_b, outcome != 0);
-    CU_ASSERT_EQUAL(s.held_at_close, outcome == 0 ? 0 : 500);
+    CU_ASSERT_EQUAL(s.held_at_close, outcome == 0 ? 0 : outcome == 3 ? 100 : 500);
     rig_fini(&g);
 }
 
@@ -493,7 +497,44 @@ static void waits_for_pending_bytes(void)
     pg_loop_free(l);
 }
 
+/* Slow, but it goes on: the time counts from the last progress. */
+static void slow_is_not_dead(void)
+{
+    struct pg_loop *l = sim();
+    linger_one(l, 3);
+    pg_loop_free(l);
+}
+
+/* One side resets while nothing is wanted of it: the other is stalled (0), or it had ended before (1). */
+static void reset_of_a_blind_side(void)
+{
+    struct pg_loop *l = sim();
+    for (int ended = 0; ended < 2; ended++) {
+        struct rig g;
+        CU_ASSERT_EQUAL_FATAL(rig_init(&g, l, 1000, NULL), 0);
+        g.app[0].to_send = ended ? 100 : 10000000;
+        g.app[1].reads = ended;
+        g.app[1].half_close = false;
+        rig_go(&g);
+        pg_loop_sim_advance(l, 60000);
+        CU_ASSERT_EQUAL(g.done, 0);
+        pg_transport_abort(g.app[0].t);
+        g.app[0].t = NULL;
+        pg_loop_sim_advance(l, 5001);
+        CU_ASSERT_EQUAL(g.done, 1);
+        CU_ASSERT_EQUAL(g.res.err, PG_E_RESET);
+        CU_ASSERT_FALSE(g.res.err_on_b);
+        g.app[1].reads = true;
+        app_read(&g.app[1]);
+        CU_ASSERT_EQUAL(g.app[1].err, ended ? 0 : PG_E_RESET);
+        CU_ASSERT_EQUAL(g.app[1].eof, ended != 0);
+        rig_fini(&g);
+    }
+    pg_loop_free(l);
+}
+
 TEST_MAIN("relay", {"both ways", both_ways}, {"over chaos", over_chaos}, {"half-close", half_close},
           {"stalled reader", stalled_reader}, {"idle holds nothing", idle_holds_nothing},
           {"reset is passed on", reset_is_passed_on}, {"reset anywhere", reset_anywhere},
-          {"no memory", no_memory}, {"waits for pending bytes", waits_for_pending_bytes})
+          {"no memory", no_memory}, {"waits for pending bytes", waits_for_pending_bytes},
+          {"slow is not dead", slow_is_not_dead}, {"reset of a blind side", reset_of_a_blind_side})

@@ -156,13 +156,21 @@ static void on_packet(const void *p, size_t len, const struct pg_addr *from, voi
     pg_free(copy);
 }
 
+/* Nobody listens there: asked elsewhere at once. */
+static void on_unreachable(int err, void *arg)
+{
+    (void)err;
+    try_next(arg);
+}
+
 static bool start_udp(struct hb_dns_forward *f)
 {
     struct pg_sock_options so;
     struct pg_addr any = {.ip.len = f->server.ip.len};
     uint8_t packet[512];
     hb_worker_sock_options(f->w, &so);
-    if (pg_udp_open(f->w->loop, &any, &so, on_packet, f, &f->udp, NULL) < 0) {
+    if (pg_udp_open(f->w->loop, &any, &so, on_packet, f, &f->udp, NULL) < 0 ||
+        pg_udp_connect(f->udp, &f->server, on_unreachable) < 0) {
         return false;
     }
     f->id = random_id();

@@ -60,6 +60,10 @@ int pg_udp_open(struct pg_loop *l, const struct pg_addr *bind_to, const struct p
                 void (*on_packet)(const void *p, size_t len, const struct pg_addr *from, void *arg),
                 void *arg, struct pg_udp **out, struct pg_errtext *err) PG_MUST_CHECK;
 int pg_udp_send(struct pg_udp *u, const void *p, size_t len, const struct pg_addr *to) PG_MUST_CHECK;
+/* From now on only packets from `to` come in, and `on_error` (with the socket's argument) hears when the
+ * network says that a packet did not reach it, such as a refused port. The socket may be freed in it. */
+int pg_udp_connect(struct pg_udp *u, const struct pg_addr *to,
+                   void (*on_error)(int err, void *arg)) PG_MUST_CHECK;
 struct pg_addr pg_udp_addr(const struct pg_udp *u);
 void pg_udp_free(struct pg_udp *u);
 

@@ -16,6 +16,7 @@ struct pg_udp {
     struct pg_io *io;
     struct pg_defer dead;
     void (*on_packet)(const void *p, size_t len, const struct pg_addr *from, void *arg);
+    void (*on_error)(int err, void *arg);
     void *arg;
     struct pg_addr addr;
     int fd;
@@ -36,6 +37,9 @@ static void on_io(void *arg, unsigned rw)
             return;
         }
         /* other errors belong to a packet sent earlier (ICMP), not to this socket */
+        if (n < 0 && u->on_error != NULL && errno != EINTR) {
+            u->on_error(pg_err_from_errno(errno), u->arg);
+        }
         if (n >= 0 && pg_addr_from_sockaddr((struct sockaddr *)&ss, &from) == 0) {
             u->on_packet(packet, (size_t)n, &from, u->arg);
         }
@@ -133,6 +137,17 @@ static socklen_t destination(const struct pg_udp *u, const struct pg_addr *to, s
     memcpy(&sa.sin6_addr.s6_addr[12], to->ip.b, 4);
     memcpy(ss, &sa, sizeof(sa));
     return sizeof(sa);
+}
+
+int pg_udp_connect(struct pg_udp *u, const struct pg_addr *to, void (*on_error)(int err, void *arg))
+{
+    struct sockaddr_storage ss;
+    socklen_t len = destination(u, to, &ss);
+    if (connect(u->fd, (struct sockaddr *)&ss, len) < 0) {
+        return pg_err_from_errno(errno);
+    }
+    u->on_error = on_error;
+    return 0;
 }
 
 int pg_udp_send(struct pg_udp *u, const void *p, size_t len, const struct pg_addr *to)

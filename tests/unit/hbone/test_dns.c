@@ -274,6 +274,17 @@ static void test_silent_upstream(void)
     stop();
 }
 
+/* A nameserver that is not there refuses, and the client hears of it at once. */
+static void test_refusing_upstream(void)
+{
+    start();
+    pg_udp_free(ns.udp);
+    ns.udp = NULL;
+    CU_ASSERT_TRUE(ask("www.example.com", HB_DNS_A, HB_DNS_TRY_MS / 2));
+    CU_ASSERT_EQUAL(rcode(), HB_DNS_SERVFAIL);
+    stop();
+}
+
 static void test_hostile_clients(void)
 {
     start();
@@ -384,6 +395,7 @@ int main(void)
         {"forwarding", test_forward},
         {"source ports", test_ports},
         {"silent upstream", test_silent_upstream},
+        {"refusing upstream", test_refusing_upstream},
         {"hostile clients", test_hostile_clients},
         {"TCP", test_tcp},
     };

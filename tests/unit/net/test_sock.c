@@ -299,6 +299,80 @@ static void udp(void)
     pg_loop_free(l);
 }
 
+struct refusal {
+    struct pg_udp *u;
+    int err;
+};
+
+static void on_refused(int err, void *arg)
+{
+    struct refusal *r = arg;
+    r->err = err;
+    pg_udp_free(r->u);
+    r->u = NULL;
+}
+
+static void never_packet(const void *p, size_t len, const struct pg_addr *from, void *arg)
+{
+    (void)p;
+    (void)len;
+    (void)from;
+    (void)arg;
+    CU_FAIL("a packet from elsewhere came in");
+}
+
+static bool refused(void *arg)
+{
+    return ((struct refusal *)arg)->err != 0;
+}
+
+static void udp_connected(void)
+{
+    struct pg_loop *l = NULL;
+    struct refusal r = {.err = 0};
+    struct pg_addr at = loopback("127.0.0.1");
+    struct pg_udp *gone = NULL;
+    struct post other = {.n = 0};
+    CU_ASSERT_EQUAL_FATAL(pg_loop_new(&l), 0);
+    CU_ASSERT_EQUAL_FATAL(pg_udp_open(l, &at, NULL, never_packet, &r, &gone, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(pg_udp_open(l, &at, NULL, never_packet, &r, &r.u, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(pg_udp_open(l, &at, NULL, on_packet, &other, &other.u, NULL), 0);
+    struct pg_addr to = pg_udp_addr(gone);
+    struct pg_addr us = pg_udp_addr(r.u);
+    CU_ASSERT_EQUAL(pg_udp_connect(r.u, &to, on_refused), 0);
+    pg_udp_free(gone);
+    CU_ASSERT_EQUAL(pg_udp_send(other.u, "x", 1, &us), 0);
+    suite_idle(l, 3);
+    CU_ASSERT_EQUAL(r.err, 0);
+    CU_ASSERT_EQUAL(pg_udp_send(r.u, "x", 1, &to), 0);
+    CU_ASSERT_TRUE(suite_turns(l, refused, &r));
+    CU_ASSERT_EQUAL(r.err, PG_E_REFUSED);
+    pg_udp_free(other.u);
+    suite_idle(l, 2);
+    pg_loop_free(l);
+}
+
+/* A reset is known before anybody reads. */
+static bool is_reset(void *arg)
+{
+    return pg_transport_status(arg) == PG_E_RESET;
+}
+
+static void reset_without_reading(void)
+{
+    struct hall h;
+    struct pg_transport *t = NULL;
+    hall_init(&h, "127.0.0.1", NULL);
+    struct pg_addr at = pg_listener_addr(h.lis);
+    CU_ASSERT_EQUAL_FATAL(pg_tcp_connect(h.l, &at, NULL, &t, NULL), 0);
+    CU_ASSERT_TRUE(suite_turns(h.l, one_accepted, &h));
+    CU_ASSERT_EQUAL(pg_transport_status(h.got[0]), 1);
+    pg_transport_abort(t);
+    CU_ASSERT_TRUE(suite_turns(h.l, is_reset, h.got[0]));
+    CU_ASSERT_EQUAL(pg_transport_shutdown(h.got[0]), PG_E_RESET);
+    hall_fini(&h);
+}
+
 static int udp_scenario(void *arg)
 {
     struct post x = {.n = 0};
@@ -320,4 +394,5 @@ static void no_memory(void)
 TEST_MAIN("sock", {"listener options", listener_options}, {"dual stack", dual_stack},
           {"source address", source_address}, {"free in accept", free_in_accept},
           {"out of descriptors", out_of_descriptors}, {"Unix socket files", unix_files}, {"UDP", udp},
+          {"UDP connected", udp_connected}, {"reset without reading", reset_without_reading},
           {"no memory", no_memory})

@@ -50,14 +50,17 @@ static inline void pem_dir_remove(const char *dir, unsigned depth)
     DIR *d = opendir(dir);
     const struct dirent *e;
     while (d != NULL && (e = readdir(d)) != NULL) {
-        char path[512];
-        (void)snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
+        struct pg_sb path;
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) {
             continue;
         }
-        if (unlink(path) != 0 && depth > 0) {
-            pem_dir_remove(path, depth - 1);
+        pg_sb_init(&path, 4096);
+        pg_sb_fmt(&path, "%s/%s", dir, e->d_name);
+        PG_BUG_ON(path.err != 0);
+        if (unlink(path.p) != 0 && depth > 0) {
+            pem_dir_remove(path.p, depth - 1);
         }
+        pg_sb_fini(&path);
     }
     if (d != NULL) {
         (void)closedir(d);

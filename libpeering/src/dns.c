@@ -255,6 +255,10 @@ void peering_dns_lookup(const peering_snapshot *s, const peering_dns_query *q, p
     }
     struct pg_str name = pg_str_lower(str_in(q->name), buf, sizeof(buf));
     if (!find(&l, name, &stripped)) {
+        /* Nobody else can know such a name: the upstream would only learn of us, and keep the client waiting.
+         */
+        out->result =
+            pg_str_has_suffix(name, PG_STR(".mesh.internal")) ? PEERING_DNS_ANSWER : PEERING_DNS_FORWARD;
         return;
     }
     out->result = PEERING_DNS_ANSWER;

@@ -26,7 +26,8 @@ typedef struct peering_dns_query {
 } peering_dns_query;
 enum peering_dns_result {
     PEERING_DNS_FORWARD, /**< not ours: ask the upstream */
-    PEERING_DNS_ANSWER,  /**< authoritative; n may be 0 (NOERROR, empty) */
+    PEERING_DNS_ANSWER,  /**< authoritative; n may be 0 (NOERROR, empty): also an unknown name under
+                            mesh.internal, then service is NULL */
 };
 typedef struct peering_dns_answer {
     enum peering_dns_result result;

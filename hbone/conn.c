@@ -276,7 +276,7 @@ void hb_baggage_parse(struct pg_str header, struct hb_party *out)
             baggage_item(pg_str_trim(key), pg_str_trim(item), out);
         }
     }
-    out->pod = out->canonical;
+    out->pod = out->workload;
 }
 
 struct pg_str hb_forwarded_host(struct pg_str header)

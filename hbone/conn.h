@@ -116,7 +116,8 @@ void hb_access_log_open(const struct hb_conn *c);
 void hb_access_log_early(enum hb_direction dir, const struct pg_addr *src, const struct pg_addr *dst,
                          const char *why);
 
-/* Values of a baggage header; slices of `header`. Unknown keys are ignored, the last one wins. */
+/* Values of a baggage header; slices of `header`. Unknown keys are ignored, the last one wins. The pod is not
+ * told: logs name the owner instead, and nothing when that is absent. */
 void hb_baggage_parse(struct pg_str header, struct hb_party *out);
 /* host= element of a forwarded header, unquoted; empty when there is none. */
 struct pg_str hb_forwarded_host(struct pg_str header);

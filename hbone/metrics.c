@@ -62,7 +62,7 @@ static void party(struct pg_sb *out, const char *side, const struct hb_party *p,
                {"canonical_revision", p->revision},
                {"workload_namespace", p->ns},
                {"principal", mtls ? p->identity : PG_STR_NONE},
-               {"app", p->canonical},
+               {"app", p->known ? p->canonical : p->workload}, /* as ztunnel has it */
                {"version", p->revision},
                {"cluster", p->cluster}};
     for (size_t i = 0; i < PG_ARRAY_LEN(all); i++) {

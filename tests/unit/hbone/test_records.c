@@ -170,16 +170,20 @@ static void test_headers(void)
 {
     struct hb_party p = {0};
     hb_baggage_parse(
-        PG_STR("k8s.cluster.name=c,k8s.namespace.name=shop, k8s.deployment.name=cart ,service.name=cart,"
+        PG_STR("k8s.cluster.name=c,k8s.namespace.name=shop, k8s.deployment.name=cart-v2 ,service.name=cart,"
                "service.version=a=b,cloud.region=r,cloud.availability_zone=z,unknown=1,=x,novalue,,"),
         &p);
     CU_ASSERT_TRUE(pg_str_eq_c(p.cluster, "c"));
     CU_ASSERT_TRUE(pg_str_eq_c(p.ns, "shop"));
-    CU_ASSERT_TRUE(pg_str_eq_c(p.workload, "cart"));
+    CU_ASSERT_TRUE(pg_str_eq_c(p.workload, "cart-v2"));
+    CU_ASSERT_TRUE(pg_str_eq_c(p.pod, "cart-v2")); /* what logs call the workload */
     CU_ASSERT_TRUE(pg_str_eq_c(p.canonical, "cart"));
     CU_ASSERT_TRUE(pg_str_eq_c(p.revision, "a=b"));
     CU_ASSERT_TRUE(pg_str_eq_c(p.zone, "z"));
     CU_ASSERT_FALSE(p.known);
+    p = (struct hb_party){0};
+    hb_baggage_parse(PG_STR("service.name=cart"), &p);
+    CU_ASSERT_EQUAL(p.pod.len, 0);
     CU_ASSERT_TRUE(pg_str_eq_c(hb_forwarded_host(PG_STR("for=\"1.2.3.4:5\";host=a.b")), "a.b"));
     CU_ASSERT_TRUE(pg_str_eq_c(hb_forwarded_host(PG_STR("host=\"q.r\" ;for=x")), "q.r"));
     CU_ASSERT_EQUAL(hb_forwarded_host(PG_STR("for=x")).len, 0);

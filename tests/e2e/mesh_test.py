@@ -54,6 +54,8 @@ class Mesh:
             raise SystemExit("the demo itself failed with status %d" % self.story.returncode)
 
     def down(self):
+        if os.environ.get("MESH_TEST_LOGS") and os.path.isdir(self.dir + "/log"):
+            shutil.copytree(self.dir + "/log", os.environ["MESH_TEST_LOGS"], dirs_exist_ok=True)
         subprocess.run(["bash", DEMO, "--clean"], env=self.env, check=True)
         shutil.rmtree(os.path.dirname(self.dir), ignore_errors=True)
 
@@ -476,6 +478,21 @@ def test_policy(m):
     m.wait("the way to be free", 20, lambda: m.curl(1, url("far"))[0] == 0)
 
 
+def test_plaintext(m):
+    """Plaintext from outside the mesh reaches a pod through 15006; PeerAuthentication STRICT stops it, by name, and only it."""
+    remote_only(m)
+    direct = lambda: m.curl(2, "http://10.20.0.11:5000/hello", part="node", seconds=3)
+    check(direct()[0] == 0, "plaintext is allowed by default: %s" % (direct(),))
+    check('dst.addr=10.20.0.11:5000' in m.log("cluster2-v1-hbone"), "not seen by the proxy")
+    m.manifest(2, "strict.yaml", "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: default, namespace: demo}\n"
+               "spec: {mtls: {mode: STRICT}}\n")
+    m.wait("the refusal", 10, lambda: direct()[0] in (7, 52, 56))
+    m.wait("the log line", 5, lambda: "istio_converted_static_strict" in m.log("cluster2-v1-hbone"))
+    check(m.curl(1, url("far"))[0] == 0, "mutual TLS must go on")
+    m.manifest(2, "strict.yaml", None)
+    m.wait("plaintext again", 10, lambda: direct()[0] == 0)
+
+
 def remote_object(m):
     return "%s/cluster1/manifests/istio-remote-peer-cluster2.yaml" % m.dir
 
@@ -600,7 +617,7 @@ def test_anonymous_refused(m):
     m.wait("the log line", 5, lambda: "10.20.0.1:" in m.log("cluster2-v1-hbone"))
 
 
-TESTS = [test_story, test_truth_table, test_labels_change, test_no_endpoints, test_malformed_manifest, test_policy, test_half_close,
+TESTS = [test_story, test_truth_table, test_labels_change, test_no_endpoints, test_malformed_manifest, test_policy, test_plaintext, test_half_close,
          test_parallel, test_big_transfer, test_rotation, test_drain, test_peer_restart, test_stale_deadline,
          test_duplicate_and_own_peer, test_gateway_address, test_foreign_root, test_wrong_trust_domain,
          test_expired_ca, test_anonymous_refused]

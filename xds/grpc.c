@@ -164,6 +164,14 @@ static void receive(struct grpc_call *c)
     }
 }
 
+/* What is told about a header of the peer must be text whatever the header was. */
+static void make_ascii(char *z)
+{
+    for (; *z != '\0'; z++) {
+        *z = *z < ' ' || *z > '~' ? '?' : *z;
+    }
+}
+
 static void on_response(struct pg_h2_stream *s, const struct pg_h2_head *head, bool end, void *arg)
 {
     struct grpc_call *c = arg;
@@ -185,6 +193,7 @@ static void on_response(struct pg_h2_stream *s, const struct pg_h2_head *head, b
     } else if (!pg_str_has_prefix(type, PG_STR("application/grpc"))) {
         (void)snprintf(text, sizeof(text), "unexpected content-type \"%.*s\"",
                        type.len < 64 ? (int)type.len : 64, type.p != NULL ? type.p : "");
+        make_ascii(text);
         finish_c(c, PG_H2_CANCEL, GRPC_UNKNOWN, text);
     } else if (end) {
         finish_end(c);

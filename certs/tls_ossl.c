@@ -47,6 +47,7 @@ struct tls {
     int err;       /* final */
     int lower_err; /* the layer below failed on read */
     bool lower_eof;
+    bool lower_dry;   /* its last read in this call came back short: it says itself when there is more */
     bool nomem;       /* the BIO could not keep bytes */
     bool refused;     /* by us; the reason is in `text` */
     bool accepted;    /* a peer certificate passed all rules */
@@ -148,6 +149,7 @@ static void refuse(struct tls *t, const struct pg_errtext *why)
 static void use_scratch(struct tls *t, size_t wanted)
 {
     t->fills = 0;
+    t->lower_dry = false;
     t->fill_size = wanted + RECORD_COST < SCRATCH ? wanted + RECORD_COST : SCRATCH;
     if (scratch.owner == NULL) {
         scratch.owner = t;
@@ -192,11 +194,12 @@ static ssize_t read_lower(struct tls *t, void *p, size_t cap)
     if (t->lower_eof) {
         return 0;
     }
-    if (t->fills >= (scratch.owner == t ? FILLS_MAX : DIRECT_MAX)) {
-        return PG_E_AGAIN; /* the layer below is still readable and will say so in the next turn */
+    if (t->lower_dry || t->fills >= (scratch.owner == t ? FILLS_MAX : DIRECT_MAX)) {
+        return PG_E_AGAIN; /* what the layer below still has, it tells of in the next turn */
     }
     t->fills++;
     ssize_t n = pg_transport_read(t->lower, p, cap);
+    t->lower_dry = n != 0 && n < (ssize_t)cap;
     if (n > 0) {
         pg_transport_consumed(t->lower, (size_t)n);
     } else if (n == 0) {

@@ -13,13 +13,20 @@
 
 #define BAGGAGE_MAX 1024u
 
+/* What only attempts need; given back when bytes begin to flow, because tunnels live long. */
+struct plan {
+    peering_route route;
+    char forwarded[128 + 256];
+    char traceparent[56];
+    char baggage[BAGGAGE_MAX];
+};
 struct out {
     struct hb_conn c;
     struct pg_transport *client;
     struct hb_wait wait;
     struct pg_timer *timer;
-    struct hb_world *world; /* pins `route` */
-    peering_route route;
+    struct hb_world *world; /* pins the route */
+    struct plan *plan;      /* NULL once established */
     bool have_route;
     bool dialling; /* else: waiting for workload or certificate */
     unsigned attempts;
@@ -32,9 +39,6 @@ struct out {
     struct hb_ticket *ticket;
     struct hb_pool_conn *conn;
     struct hb_connect *connect;
-    char forwarded[128 + 256];
-    char traceparent[56];
-    char baggage[BAGGAGE_MAX];
 };
 
 static void attempt(struct out *o);
@@ -66,7 +70,7 @@ static void stop_attempt(struct out *o)
 static void unpin(struct out *o)
 {
     if (o->have_route) {
-        peering_route_fini(&o->route);
+        peering_route_fini(&o->plan->route);
         o->have_route = false;
     }
     hb_world_unref(o->world);
@@ -77,6 +81,7 @@ static void out_free(struct out *o)
 {
     stop_attempt(o);
     unpin(o);
+    pg_free(o->plan);
     hb_wait_stop(&o->wait);
     pg_timer_free(o->timer);
     if (o->client != NULL) {
@@ -94,7 +99,7 @@ static void deny(struct out *o, const char *why)
 /* Names both sides from the route; `baggage` non-empty: what the far end said of itself. */
 static int describe(struct out *o, struct pg_str baggage, struct pg_str peer)
 {
-    const peering_route *r = &o->route;
+    const peering_route *r = &o->plan->route;
     struct hb_conn_text t = {0};
     hb_party_of(&t.src, o->world->table != NULL ? o->c.pod->local : NULL);
     if (o->have_route) {
@@ -171,6 +176,10 @@ static void established(struct out *o, struct pg_transport *up, struct pg_str ba
     }
     o->client = NULL;
     unpin(o);
+    pg_free(o->plan);
+    pg_timer_free(o->timer);
+    o->plan = NULL;
+    o->timer = NULL;
 }
 
 /* ---- one attempt
@@ -179,7 +188,7 @@ static void established(struct out *o, struct pg_transport *up, struct pg_str ba
 static void attempt_failed(struct out *o, const struct hb_fail *why)
 {
     struct hb_fail f = *why;
-    const peering_workload *w = o->have_route ? o->route.workload : NULL;
+    const peering_workload *w = o->have_route ? o->plan->route.workload : NULL;
     stop_attempt(o);
     if (w != NULL) {
         peering_str uid = peering_workload_uid(w);
@@ -189,7 +198,7 @@ static void attempt_failed(struct out *o, const struct hb_fail *why)
         }
     }
     bool again = f.retry && o->attempts < HB_ATTEMPTS_MAX && o->have_route &&
-                 (o->route.remaining > 0 || f.stale_session) && now_ms(o) < o->deadline &&
+                 (o->plan->route.remaining > 0 || f.stale_session) && now_ms(o) < o->deadline &&
                  !o->c.worker->draining;
     if (!again) {
         finish_failed(o, &f);
@@ -250,22 +259,22 @@ static void on_answer(void *arg, const struct hb_connect_answer *a)
         /* Nothing of the application was sent yet. A refusal on purpose (400, 401) would be the same
          * elsewhere. */
         hb_fail_set(&f, a->err, HB_FLAG_CONNECT, a->status == 0 || a->status >= 500, "%s", a->text);
-        f.eject = a->status >= 500 && o->route.kind == PEERING_ROUTE_HBONE;
+        f.eject = a->status >= 500 && o->plan->route.kind == PEERING_ROUTE_HBONE;
         f.stale_session = a->status == 0;
         attempt_failed(o, &f);
         return;
     }
-    bool far = o->route.kind == PEERING_ROUTE_DOUBLE_HBONE;
+    bool far = o->plan->route.kind == PEERING_ROUTE_DOUBLE_HBONE;
     established(o, a->stream, far ? a->baggage : PG_STR_NONE, hb_pool_conn_peer(o->conn));
 }
 
 static void connect_on(struct out *o)
 {
-    struct hb_connect_head head = {.authority = pg_str_c(o->route.authority),
-                                   .baggage = pg_str_c(o->baggage),
-                                   .forwarded = pg_str_c(o->forwarded),
-                                   .traceparent = pg_str_c(o->traceparent)};
-    if (o->route.kind == PEERING_ROUTE_DOUBLE_HBONE) {
+    struct hb_connect_head head = {.authority = pg_str_c(o->plan->route.authority),
+                                   .baggage = pg_str_c(o->plan->baggage),
+                                   .forwarded = pg_str_c(o->plan->forwarded),
+                                   .traceparent = pg_str_c(o->plan->traceparent)};
+    if (o->plan->route.kind == PEERING_ROUTE_DOUBLE_HBONE) {
         head.network = pg_str_c(o->c.worker->cfg->network);
     }
     struct pg_h2 *h2 = hb_pool_conn_h2(o->conn);
@@ -293,24 +302,25 @@ static void on_pool(void *arg, struct hb_pool_conn *conn, const struct hb_fail *
 static void make_headers(struct out *o)
 {
     char addr[PG_ADDR_TEXT];
-    const peering_service *v = o->route.service;
+    const peering_service *v = o->plan->route.service;
     peering_str host = v != NULL ? peering_service_hostname(v) : (peering_str){NULL, 0};
-    int n = snprintf(o->forwarded, sizeof(o->forwarded), "for=\"%s\"%s%.*s", pg_addr_fmt(&o->c.src, addr),
-                     host.len > 0 ? ";host=" : "", (int)host.len, host.len > 0 ? host.ptr : "");
-    if (n >= (int)sizeof(o->forwarded)) {
-        o->forwarded[0] = '\0';
+    int n = snprintf(o->plan->forwarded, sizeof(o->plan->forwarded), "for=\"%s\"%s%.*s",
+                     pg_addr_fmt(&o->c.src, addr), host.len > 0 ? ";host=" : "", (int)host.len,
+                     host.len > 0 ? host.ptr : "");
+    if (n >= (int)sizeof(o->plan->forwarded)) {
+        o->plan->forwarded[0] = '\0';
     }
     struct pg_rng *rng = &o->c.worker->rng;
-    (void)snprintf(o->traceparent, sizeof(o->traceparent), "00-%016llx%016llx-%016llx-00",
+    (void)snprintf(o->plan->traceparent, sizeof(o->plan->traceparent), "00-%016llx%016llx-%016llx-00",
                    (unsigned long long)pg_rng_next(rng), (unsigned long long)pg_rng_next(rng),
                    (unsigned long long)pg_rng_next(rng));
-    size_t len = peering_baggage(o->c.pod->local, o->baggage, sizeof(o->baggage) - 1);
-    o->baggage[len] = '\0';
+    size_t len = peering_baggage(o->c.pod->local, o->plan->baggage, sizeof(o->plan->baggage) - 1);
+    o->plan->baggage[len] = '\0';
 }
 
 static void dial_tunnel(struct out *o)
 {
-    const peering_route *r = &o->route;
+    const peering_route *r = &o->plan->route;
     bool inner = r->kind == PEERING_ROUTE_DOUBLE_HBONE;
     make_headers(o);
     struct hb_hop hop = {.addr = o->hop,
@@ -325,8 +335,8 @@ static void dial_tunnel(struct out *o)
         hop.inner_sans = r->inner_sans;
         hop.n_inner_sans = r->n_inner_sans;
         /* The tunnel will carry many clients: it names the workload, not one client's address. */
-        hop.outer_head =
-            (struct hb_connect_head){.authority = pg_str_c(r->authority), .baggage = pg_str_c(o->baggage)};
+        hop.outer_head = (struct hb_connect_head){.authority = pg_str_c(r->authority),
+                                                  .baggage = pg_str_c(o->plan->baggage)};
     }
     struct hb_fail f;
     int res = hb_pool_get(o->c.worker->pool, &hop, on_pool, o, &o->conn, &o->ticket, &f);
@@ -368,8 +378,8 @@ static void on_resolved(int err, const struct pg_ip *ips, size_t n, const char *
     o->query = NULL;
     if (err < 0 || n == 0) {
         struct hb_fail f;
-        peering_str uid =
-            o->route.workload != NULL ? peering_workload_uid(o->route.workload) : o->route.hop_host;
+        peering_str uid = o->plan->route.workload != NULL ? peering_workload_uid(o->plan->route.workload)
+                                                          : o->plan->route.hop_host;
         hb_fail_set(&f, PG_E_NOTFOUND, HB_FLAG_CONNECT, true,
                     "no ip addresses were resolved for workload: %.*s%s%s", (int)uid.len, uid.ptr,
                     text[0] != '\0' ? ": " : "", text);
@@ -391,7 +401,8 @@ static void resolve(struct out *o)
 {
     struct pg_resolver *res = hb_worker_resolver(o->c.worker);
     o->c.worker->metrics.n.on_demand_dns++;
-    int r = res == NULL ? PG_E_NOMEM : pg_resolve(res, hb_str(o->route.hop_host), on_resolved, o, &o->query);
+    int r = res == NULL ? PG_E_NOMEM
+                        : pg_resolve(res, hb_str(o->plan->route.hop_host), on_resolved, o, &o->query);
     if (r < 0) {
         on_resolved(r, NULL, 0, pg_err_str(r), o);
     }
@@ -400,8 +411,8 @@ static void resolve(struct out *o)
 static uint16_t hop_port(const struct out *o)
 {
     const struct hb_config *cfg = o->c.worker->cfg;
-    bool mapped = cfg->test.on && cfg->test.hbone_port != 0 && o->route.hop_port == HB_PORT_INBOUND;
-    return mapped ? cfg->test.hbone_port : o->route.hop_port;
+    bool mapped = cfg->test.on && cfg->test.hbone_port != 0 && o->plan->route.hop_port == HB_PORT_INBOUND;
+    return mapped ? cfg->test.hbone_port : o->plan->route.hop_port;
 }
 
 static void on_wake(struct hb_wait *w);
@@ -423,7 +434,7 @@ static void start_clock(struct out *o)
     }
     uint64_t left = o->deadline > now ? o->deadline - now : 0;
     /* Behind a gateway another tunnel may reach another endpoint. */
-    bool elsewhere = o->route.remaining > 0 || o->route.kind == PEERING_ROUTE_DOUBLE_HBONE;
+    bool elsewhere = o->plan->route.remaining > 0 || o->plan->route.kind == PEERING_ROUTE_DOUBLE_HBONE;
     bool others = elsewhere && o->attempts < HB_ATTEMPTS_MAX;
     o->dialling = true;
     pg_timer_start(o->timer, others && left > HB_ATTEMPT_MS ? HB_ATTEMPT_MS : left);
@@ -442,13 +453,14 @@ static void attempt(struct out *o)
                              .random = pg_rng_next(&w->rng),
                              .avoid = avoid,
                              .avoid_arg = o};
-    int r = o->c.pod->local == NULL ? PG_E_NOTFOUND : peering_route_decide(w->world->table, &q, &o->route);
+    int r =
+        o->c.pod->local == NULL ? PG_E_NOTFOUND : peering_route_decide(w->world->table, &q, &o->plan->route);
     if (r < 0) {
         deny(o, r == PG_E_NOTFOUND ? "the local workload was removed" : pg_err_str(r));
         return;
     }
     o->have_route = true;
-    const peering_route *route = &o->route;
+    const peering_route *route = &o->plan->route;
     if (route->kind == PEERING_ROUTE_NONE) {
         deny(o, route->error);
         return;
@@ -544,11 +556,14 @@ void hb_outbound_accept(struct pg_transport *t, const struct pg_addr *from, void
         dst = w->cfg->test.original_dst;
     }
     struct out *o = r >= 0 && hb_worker_admits(w) ? pg_calloc(1, sizeof(*o)) : NULL;
-    if (o == NULL || pg_timer_new(w->loop, on_timer, o, &o->timer) < 0) {
+    struct plan *plan = o != NULL ? pg_calloc(1, sizeof(*plan)) : NULL;
+    if (plan == NULL || pg_timer_new(w->loop, on_timer, o, &o->timer) < 0) {
+        pg_free(plan);
         pg_free(o);
         pg_transport_abort(t);
         return;
     }
+    o->plan = plan;
     hb_conn_init(&o->c, w, pod, HB_OUTBOUND, from, &dst);
     o->c.cut = out_cut;
     o->client = t;

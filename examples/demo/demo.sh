@@ -220,7 +220,7 @@ start_hbone() { # cluster namespace-suffix mode k8s-namespace pod service-accoun
         XDS_ADDRESS=https://istiod.istio-system.svc:15012 CA_ADDRESS=https://istiod.istio-system.svc:15012 \
         XDS_ROOT_CA="$dir/certs/root-cert.pem" CA_ROOT_CA="$dir/certs/root-cert.pem" AUTH_TOKEN="$dir/certs/$name.token" \
         PACKET_MARK=1337 IPV6_ENABLED=false CONTROL_PLANE_FORWARD=istiod.istio-system.svc:15012 \
-        ZTUNNEL_WORKER_THREADS=1 "$hbone"
+        "$hbone"
 }
 
 network() { if [ $flat = 1 ]; then echo flat-network; else echo "network$1"; fi; }
@@ -326,7 +326,7 @@ else
     calls 10
     say "   the line the client's hbone wrote for the last call"
     grep 'connection complete' "$dir/log/cluster1-client-hbone.log" | tail -n1 | tr '\t' ' ' | fold -sw 150 | sed 's/^/   /'
-    say "   and back: cluster1's pods return"
+    say "   and back: cluster1's pods return; a client that saw them fail tries them again after 10 s"
     for v in v1 v2; do
         start $pre-1-$v cluster1-$v-echo "$echo_server" 5000 $v "cluster1/echo-$v"
         start_hbone 1 $v dedicated demo echo-$v echo

@@ -645,7 +645,7 @@ def main():
                 print("FAIL  %-28s %s: %s" % (test.__name__, type(e).__name__, e), flush=True)
         for name in sorted(os.listdir(m.dir + "/log")):
             text = m.log(name[:-4])
-            for mark in ("AddressSanitizer", "runtime error:", "UndefinedBehavior", "pg_bug", "bug:"):
+            for mark in ("AddressSanitizer", "ThreadSanitizer", "runtime error:", "UndefinedBehavior", "pg_bug", "bug:"):
                 if mark in text:
                     failed.append(name)
                     at = text.index(mark)

@@ -7,6 +7,7 @@
  */
 #include "xds/server.h"
 #include "certs/tls.h"
+#include "core/clock.h"
 #include "core/log.h"
 #include "xds/view_int.h"
 
@@ -44,7 +45,9 @@ struct xds_stream {
     char from[PG_ADDR_TEXT];
     uint64_t connected_at_ms;
     uint64_t last_message_ms;
-    bool opened; /* has a view; told to the owner */
+    int64_t not_after_s; /* end of the client certificate; 0: there is none */
+    bool opened;         /* has a view; told to the owner */
+    bool waits;          /* asked for a view and has to wait for it */
 };
 struct csr_call {
     struct pg_list node;
@@ -64,10 +67,20 @@ static struct pg_str tls_peer(struct pg_h2 *h)
     return is_tls && pg_transport_status(t) == 1 ? cert_tls_peer_id(t) : PG_STR_NONE;
 }
 
+/* End of the client certificate, 0 for a caller without one. */
+static int64_t peer_not_after(struct pg_h2 *h)
+{
+    return tls_peer(h).len != 0 ? cert_tls_peer_not_after(pg_h2_transport(h)) : 0;
+}
+
 static int authenticate(const struct conn *c, const struct pg_h2_head *md, struct pg_sb *out)
 {
     struct pg_errtext err = {""};
     pg_sb_init(out, IDENTITY_MAX);
+    int64_t end = peer_not_after(c->h);
+    if (end != 0 && pg_clock_wall_s() >= end) {
+        return PG_E_DENIED; /* a connection outlives its certificate, but nothing new is granted on it */
+    }
     int r = c->server->cb.authenticate(c->server->arg, md, tls_peer(c->h), out, &err);
     return r < 0 ? r : out->err;
 }
@@ -144,6 +157,7 @@ static int ads_open(struct grpc_stream *g, const struct pg_h2_head *md, void *ar
         pg_err_set(text, "authentication failure");
         return GRPC_UNAUTHENTICATED;
     }
+    s->not_after_s = peer_not_after(c->h);
     grpc_stream_set_arg(g, s);
     return GRPC_OK;
 }
@@ -156,8 +170,11 @@ static bool choose_view(struct xds_stream *s)
     int code = GRPC_PERMISSION_DENIED;
     struct xds_view *v =
         srv->cb.view_for(srv->arg, s, adss_node(s->machine), pg_sb_view(&s->identity), &code, &err);
+    s->waits = v == NULL && code == GRPC_OK;
     if (v == NULL) {
-        grpc_stream_finish(s->g, code != GRPC_OK ? code : GRPC_PERMISSION_DENIED, err.text);
+        if (!s->waits) {
+            grpc_stream_finish(s->g, code, err.text);
+        }
         return false;
     }
     adss_set_view(s->machine, v);
@@ -384,8 +401,10 @@ static void on_sweep(void *arg)
     PG_LIST_FOREACH(&s->streams, m)
     {
         struct xds_stream *x = PG_CONTAINER_OF(m, struct xds_stream, node);
-        if (!x->opened && now - x->connected_at_ms >= XDS_SERVER_IDLE_MS) {
+        if (!x->opened && !x->waits && now - x->connected_at_ms >= XDS_SERVER_IDLE_MS) {
             grpc_stream_finish(x->g, GRPC_DEADLINE_EXCEEDED, "no discovery request in time");
+        } else if (x->not_after_s != 0 && pg_clock_wall_s() >= x->not_after_s) {
+            grpc_stream_finish(x->g, GRPC_UNAUTHENTICATED, "client certificate has expired");
         }
     }
     pg_timer_start(s->sweep, XDS_SERVER_IDLE_MS);
@@ -463,7 +482,7 @@ void xds_server_kick(struct xds_server *s)
     PG_LIST_FOREACH(&s->streams, n)
     {
         struct xds_stream *x = PG_CONTAINER_OF(n, struct xds_stream, node);
-        if (x->opened) {
+        if (x->opened || (x->waits && choose_view(x))) {
             pg_loop_defer(s->loop, &x->push);
         }
     }

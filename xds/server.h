@@ -73,8 +73,8 @@ struct xds_server;
 struct xds_stream; /* one connected client */
 struct xds_server_callbacks {
     /* First request of a stream: which view? NULL refuses with *grpc_code and `err` (identity against node is
-     * decided here). `peer_id`: authenticated SPIFFE ids of the caller as found by the auth callback of the
-     * listener, or empty. */
+     * decided here). NULL with GRPC_OK: not yet; nothing is answered, xds_server_kick asks again. `peer_id`:
+     * authenticated SPIFFE ids of the caller as found by the auth callback of the listener, or empty. */
     struct xds_view *(*view_for)(void *arg, struct xds_stream *s, const struct xds_node *node,
                                  struct pg_str peer_id, int *grpc_code, struct pg_errtext *err);
     void (*on_stream)(void *arg, struct xds_stream *s, bool opened);
@@ -100,8 +100,8 @@ int xds_server_accept(struct xds_server *s, struct pg_transport *tls,
                       const struct pg_addr *from) PG_MUST_CHECK;
 /* GOAWAY on all connections, and every ADS stream ends with Unavailable so that clients move on. */
 void xds_server_drain(struct xds_server *s);
-/* Call after xds_view_commit (views do it through the server's own hook when made known): pushes what is due.
- */
+/* Call after xds_view_commit (views do it through the server's own hook when made known): pushes what is due,
+ * and asks again for streams that were told to wait for their view. */
 void xds_server_kick(struct xds_server *s);
 void xds_csr_reply(struct grpc_stream *s, int grpc_code, const char *text, const struct pg_str *chain,
                    size_t n);

@@ -64,7 +64,7 @@ void merge_take_peers(struct merge *m, const struct contrib_peer *peers, size_t 
             continue;
         }
         m->peers[m->n_peers] = m->peers[i];
-        pg_map_init(&m->peers[m->n_peers].by_key, CONTRIB_SERVICES_MAX);
+        pg_map_init(&m->peers[m->n_peers].by_key, SIZE_MAX / 64); /* as many as the peer may send */
         m->n_peers++;
     }
 }
@@ -296,6 +296,7 @@ static void add_gateway(struct merge *m, const struct merge_peer *p, const char 
     w.ns = pg_str_c(c->ns);
     w.network = p->network;
     w.trust_domain = p->trust_domain;
+    w.cluster_id = p->cluster;
     w.service_account = pg_str_c(c->service_account);
     w.locality.region = pg_str_c(c->region);
     w.locality.zone = pg_str_c(c->zone);

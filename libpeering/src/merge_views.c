@@ -5,6 +5,7 @@
  */
 #include "merge_int.h"
 
+#include "core/clock.h"
 #include "core/log.h"
 
 /* Notes that a resource belongs to the view; false when it cannot, or when the name was set in this run
@@ -33,6 +34,24 @@ static bool note(struct merge *m, struct view_writer *w, const char *type, struc
     return r == 0;
 }
 
+/* A resource that cannot be written (over the size of one, or over the number of all) is left out and
+ * counted: it may be a peer's doing and must not stop the rest. False: not to be put. */
+static bool encoded(struct merge *m, int r, struct pg_str name)
+{
+    static struct pg_log_limit limit;
+    uint32_t held = 0;
+    if (r == PG_E_NOMEM) {
+        merge_fail(m, r);
+    } else if (r < 0) {
+        m->problems++;
+        if (pg_log_allowed(&limit, 20, 1, pg_clock_mono_ms(), &held)) {
+            PG_LOG(PG_LOG_ERROR, "merge", "resource left out", PG_F_STR("resource", name),
+                   PG_F_ERR("error", r), PG_F_U64("suppressed", held));
+        }
+    }
+    return r >= 0;
+}
+
 static void put(struct merge *m, struct view_writer *w, const char *type, struct pg_str name,
                 const struct pg_sb *bytes, const struct pg_str *aliases, size_t n_aliases)
 {
@@ -40,24 +59,15 @@ static void put(struct merge *m, struct view_writer *w, const char *type, struct
         return;
     }
     int r = xds_view_set(w->view, type, name, pg_sb_view(bytes), aliases, n_aliases);
+    if (r == PG_E_LIMIT && strcmp(type, XDS_TYPE_AUTHORIZATION) != 0) {
+        (void)encoded(m, r, name);
+        return;
+    }
     if (r < 0) {
         pg_err_set(m->err, "%.*s: %s", (int)(name.len > 120 ? 120 : name.len), name.p ? name.p : "",
                    pg_err_str(r));
         merge_fail(m, r);
     }
-}
-
-/* A resource that cannot be written (over the size of one) is left out and counted: it may be a peer's doing
- * and must not stop the rest. False: not to be put. */
-static bool encoded(struct merge *m, int r, struct pg_str name)
-{
-    if (r == PG_E_NOMEM) {
-        merge_fail(m, r);
-    } else if (r < 0) {
-        m->problems++;
-        PG_LOG(PG_LOG_ERROR, "merge", "resource left out", PG_F_STR("resource", name), PG_F_ERR("error", r));
-    }
-    return r >= 0;
 }
 
 /* "<network>/<ip>", by which a proxy may ask for one address. */
@@ -92,13 +102,9 @@ void writer_address(struct merge *m, struct view_writer *w, const struct xds_add
         }
     }
     pg_sb_init(&sb, XDS_RESOURCE_MAX);
-    int r = xds_address_encode(a, &sb);
-    if (r < 0) {
-        pg_err_set(m->err, "%.*s: cannot be encoded", (int)(name.len > 120 ? 120 : name.len),
-                   name.p ? name.p : "");
-        merge_fail(m, r);
+    if (encoded(m, xds_address_encode(a, &sb), name)) {
+        put(m, w, XDS_TYPE_ADDRESS, name, &sb, aliases, n);
     }
-    put(m, w, XDS_TYPE_ADDRESS, name, &sb, aliases, n);
     pg_sb_fini(&sb);
 }
 

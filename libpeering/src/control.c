@@ -15,6 +15,7 @@
 #include "core/log.h"
 
 #define VIEW_RESOURCES_MAX 1000000u
+#define PENDING_TEXT_MAX 65536u
 #define VIPS_FILE_MAX (64u * 1024 * 1024)
 
 struct merge_self control_self(const struct peering_control *c)
@@ -48,7 +49,7 @@ static struct manifest_config manifest_config(const struct peering_control *c)
 
 static void save_vips(struct peering_control *c)
 {
-    if (!vip_pool_is_dirty(c->vips)) {
+    if (!vip_pool_is_dirty(c->vips) && !c->vips_unsaved) {
         return;
     }
     struct pg_sb text;
@@ -58,11 +59,31 @@ static void save_vips(struct peering_control *c)
     if (r == 0) {
         r = state_write(c, "vips.txt", pg_sb_view(&text), &err);
     }
+    c->vips_unsaved = r != 0;
     if (r != 0) {
-        PG_LOG(PG_LOG_ERROR, "peering", "virtual addresses not saved",
+        PG_LOG(PG_LOG_ERROR, "peering", "virtual addresses not saved, trying again with the next change",
                PG_F_C("error", err.text[0] ? err.text : pg_err_str(r)));
     }
     pg_sb_fini(&text);
+}
+
+/* Decided after a merge, never between a peer's first answer and the merge that takes it in: who is told
+ * "ready" may rely on the views. */
+static void settle_readiness(struct peering_control *c)
+{
+    if (c->is_ready || c->merges == 0) {
+        return;
+    }
+    struct pg_sb pending;
+    pg_sb_init(&pending, PENDING_TEXT_MAX);
+    uint64_t age = pg_loop_now_ms(c->loop) - c->started_ms;
+    size_t waiting = peers_pending(c->peers, &pending);
+    c->is_ready = waiting == 0 || age >= option_ms(c->options, OPT_START_DEADLINE);
+    if (c->is_ready && waiting > 0) {
+        PG_LOG(PG_LOG_WARN, "peering", "ready without some peers, the start deadline has passed",
+               PG_F_STR("peers", pg_sb_view(&pending)));
+    }
+    pg_sb_fini(&pending);
 }
 
 static void merge(void *arg)
@@ -89,6 +110,7 @@ static void merge(void *arg)
     merge_result_fini(&c->merged);
     c->merged = fresh;
     save_vips(c);
+    settle_readiness(c);
     xds_server_kick(c->server);
 }
 
@@ -133,6 +155,9 @@ static void take_network(struct peering_control *c)
     struct pg_str label = c->local.network;
     struct pg_str option = option_str(c->options, OPT_NETWORK);
     struct pg_str now = label.len > 0 ? label : option;
+    if (pg_str_eq_c(now, c->network)) {
+        return;
+    }
     if (label.len > 0 && option.len > 0 && !pg_str_eq(label, option)) {
         PG_LOG(PG_LOG_WARN, "peering",
                "network option and label topology.istio.io/network differ, the label wins",
@@ -189,8 +214,7 @@ static int load_peers(struct peering_control *c, struct pg_errtext *err)
         r = peers_apply(c->peers, configs, n);
     }
     pg_free(configs);
-    /* The set of accepted trust domains follows the set of peers. */
-    return r == 0 ? keys_reissue(c, err) : r;
+    return r == 0 ? keys_follow_peers(c, err) : r;
 }
 
 static void rescan(struct peering_control *c)
@@ -199,15 +223,24 @@ static void rescan(struct peering_control *c)
     int r = manifest_scan(c->manifest, &err);
     if (r == 1) {
         log_problems(c);
+    }
+    /* The directory tells a change once: what could not be taken then is tried until it is. */
+    if (r == 1 || (r == 0 && c->reload)) {
+        c->reload = true;
         r = load_local(c, &err);
         if (r == 0) {
             r = load_peers(c, &err);
         }
+        c->reload = r != 0;
         control_changed(c);
     }
     if (r < 0) {
-        PG_LOG(PG_LOG_ERROR, "manifests", "not read, the old state stays",
-               PG_F_C("error", err.text[0] ? err.text : pg_err_str(r)));
+        static struct pg_log_limit limit;
+        uint32_t held = 0;
+        if (pg_log_allowed(&limit, 5, 1, pg_loop_now_ms(c->loop), &held)) {
+            PG_LOG(PG_LOG_ERROR, "manifests", "not taken over, the old state stays; next try in 1s",
+                   PG_F_C("error", err.text[0] ? err.text : pg_err_str(r)), PG_F_U64("suppressed", held));
+        }
     }
 }
 
@@ -245,27 +278,14 @@ bool control_eastwest_is_up(const struct peering_control *c, const struct eastwe
     return g.found;
 }
 
-bool control_is_ready(struct peering_control *c, struct pg_sb *pending)
+bool control_is_ready(const struct peering_control *c, struct pg_sb *pending)
 {
-    if (!c->has_local || c->merges == 0) {
+    if (c->merges == 0) {
         pg_sb_c(pending, "local state");
-        return false;
+    } else if (!c->is_ready && peers_pending(c->peers, pending) == 0) {
+        pg_sb_c(pending, "merge");
     }
-    if (c->was_ready) {
-        return true;
-    }
-    uint64_t age = pg_loop_now_ms(c->loop) - c->started_ms;
-    size_t waiting = peers_pending(c->peers, pending);
-    if (waiting > 0 && age < option_ms(c->options, OPT_START_DEADLINE)) {
-        return false;
-    }
-    if (waiting > 0) {
-        PG_LOG(PG_LOG_WARN, "peering", "ready without some peers, the start deadline has passed",
-               PG_F_STR("peers", pg_sb_view(pending)));
-    }
-    c->was_ready = true;
-    pg_sb_reset(pending);
-    return true;
+    return c->is_ready;
 }
 
 struct table_fill {
@@ -315,6 +335,10 @@ static void on_tick(void *arg)
 {
     struct peering_control *c = arg;
     keys_tick(c);
+    if (!c->is_ready) {
+        settle_readiness(c);
+        xds_server_kick(c->server); /* those that were told to wait */
+    }
     /* inotify can lose events under load: a scan is a few stats. */
     rescan(c);
     pg_timer_start(c->tick, CONTROL_TICK_MS);
@@ -388,7 +412,7 @@ static int make_peers(struct peering_control *c)
     struct peers_options o = {.loop = c->loop,
                               .resolver = c->resolver,
                               .cluster = option_str(c->options, OPT_CLUSTER),
-                              .network = pg_str_c(c->network),
+                              .network = c->network,
                               .system_ns = option_str(c->options, OPT_SYSTEM_NAMESPACE),
                               .version = peering_version(),
                               .flat_enabled = option_bool(c->options, OPT_FLAT),
@@ -426,6 +450,9 @@ int peering_control_new(const peering_options *o, peering_control **out, peering
     struct pg_errtext err = {""};
     struct peering_control *c = pg_calloc(1, sizeof(*c));
     if (c == NULL) {
+        if (why != NULL) {
+            (void)snprintf(why->text, sizeof(why->text), "%s", pg_err_str(PG_E_NOMEM));
+        }
         return PG_E_NOMEM;
     }
     int r = options_copy(o, &c->options);

@@ -26,14 +26,19 @@
 #define CONTROL_TLS_HANDSHAKE_MS 10000u
 #define CONTROL_REPLY_MAX (256u * 1024 * 1024)
 
+#define STAMP_LEN 20u
 struct keys { /* own certificates: CA, serving and peering credentials */
     struct cert_ca *ca;
     char *ca_dir;
     bool self_signed;
-    char stamp[128];          /* of the CA files, to notice a change */
+    char stamp[STAMP_LEN];    /* of the CA files, to notice a change */
     struct cert_creds *creds; /* serving certificate, also what we show to peers */
     int64_t renew_at_s;
+    uint64_t domains;      /* digest of the trust domains the credentials accept */
+    int64_t ca_retry_at_s; /* the changed CA files were of no use; 0: they were */
     struct cert_jwks *jwks;
+    char jwks_stamp[STAMP_LEN];
+    char jwks_bad[STAMP_LEN]; /* of a file found wanting, so that it is told once */
     uint64_t issued, refused;
 };
 struct peering_control {
@@ -72,7 +77,9 @@ struct peering_control {
     struct pg_http1_server *admin, *admin_socket;
     uint64_t started_ms;
     int64_t started_us;
-    bool was_ready;
+    bool is_ready;     /* stays so once it was */
+    bool reload;       /* manifests changed and were not taken over whole */
+    bool vips_unsaved; /* the last write failed */
     bool stopping;
 };
 
@@ -80,7 +87,8 @@ struct peering_control {
 int keys_load(struct peering_control *c, struct pg_errtext *err) PG_MUST_CHECK;
 void keys_fini(struct keys *k);
 void keys_tick(struct peering_control *c); /* renewal at half life, reload of changed files */
-int keys_reissue(struct peering_control *c, struct pg_errtext *err) PG_MUST_CHECK;
+/* The set of accepted trust domains follows the set of peers: new credentials when it changed. */
+int keys_follow_peers(struct peering_control *c, struct pg_errtext *err) PG_MUST_CHECK;
 
 /* serve.c */
 int serve_start(struct peering_control *c, struct pg_errtext *err) PG_MUST_CHECK;
@@ -90,8 +98,8 @@ struct pg_str serve_caller_id(struct pg_str caller);
 
 /* control.c */
 struct merge_self control_self(const struct peering_control *c);
-void control_changed(struct peering_control *c);                         /* schedules a merge */
-bool control_is_ready(struct peering_control *c, struct pg_sb *pending); /* names what it waits for */
+void control_changed(struct peering_control *c);                               /* schedules a merge */
+bool control_is_ready(const struct peering_control *c, struct pg_sb *pending); /* what it waits for */
 int control_snapshot(struct peering_control *c, peering_snapshot **out) PG_MUST_CHECK;
 bool control_eastwest_is_up(const struct peering_control *c,
                             const struct eastwest_config *e); /* a gateway proxy is connected */

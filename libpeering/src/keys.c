@@ -14,26 +14,38 @@
 #include "core/map.h"
 
 #define SERVING_TTL_S (24 * 3600)
+#define CA_RETRY_S 30
 #define CUSTOM_HOSTS_MAX 16u
 #define TRUST_DOMAINS_MAX 300u
 
-/* Changes of any file of the directory show in mtime, size or inode (Kubernetes swaps symlinks). */
-static void stamp_of(const char *dir, char out[128])
+/* A change of a file shows in mtime, size or inode (Kubernetes swaps symlinks). */
+static uint64_t mix_file(uint64_t mix, const char *path)
 {
-    static const char *const names[] = {"ca-cert.pem", "cert-chain.pem", "root-cert.pem", "ca-key.pem"};
+    struct stat st = {0};
+    if (stat(path, &st) != 0) {
+        return mix;
+    }
+    uint64_t facts[4] = {mix, (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec,
+                         (uint64_t)st.st_size, (uint64_t)st.st_ino};
+    return pg_digest64(facts, sizeof(facts));
+}
+
+static void print_stamp(uint64_t mix, char out[STAMP_LEN])
+{
+    (void)snprintf(out, STAMP_LEN, "%016llx", (unsigned long long)mix);
+}
+
+static void stamp_of(const char *dir, char out[STAMP_LEN])
+{
+    static const char *const names[] = {"ca-cert.pem", "cert-chain.pem", "root-cert.pem", "ca-key.pem",
+                                        "tls.crt",     "tls.key",        "ca.crt"};
     uint64_t mix = 0;
     for (size_t i = 0; i < PG_ARRAY_LEN(names); i++) {
         char path[4400];
-        struct stat st = {0};
         (void)snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
-        if (stat(path, &st) == 0) {
-            uint64_t facts[4] = {mix,
-                                 (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec,
-                                 (uint64_t)st.st_size, (uint64_t)st.st_ino};
-            mix = pg_digest64(facts, sizeof(facts));
-        }
+        mix = mix_file(mix, path);
     }
-    (void)snprintf(out, 128, "%016llx", (unsigned long long)mix);
+    print_stamp(mix, out);
 }
 
 static int make_self_signed(struct peering_control *c, char dir[4400], struct pg_errtext *err)
@@ -88,19 +100,47 @@ static int load_jwks(struct peering_control *c, struct pg_errtext *err)
         return 0;
     }
     struct pg_sb text;
+    struct cert_jwks *fresh = NULL;
     pg_sb_init(&text, CERT_PEM_MAX);
+    print_stamp(mix_file(0, path), c->keys.jwks_stamp);
     int r = file_read(path, CERT_PEM_MAX, &text, err);
     if (r == 0) {
-        r = cert_jwks_parse(pg_sb_view(&text), &c->keys.jwks, err);
+        r = cert_jwks_parse(pg_sb_view(&text), &fresh, err);
         if (r != 0) {
             pg_err_wrap(err, "%s", path);
         }
     }
     if (r != 0) {
         pg_err_wrap(err, "jwks");
+    } else {
+        cert_jwks_free(c->keys.jwks);
+        c->keys.jwks = fresh;
     }
     pg_sb_fini(&text);
     return r;
+}
+
+/* The keys that sign tokens are rotated as well. What cannot be used is told once and the old keys stay. */
+static void reload_jwks(struct peering_control *c)
+{
+    const char *path = option_text(c->options, OPT_JWKS);
+    char stamp[STAMP_LEN];
+    struct pg_errtext err = {""};
+    print_stamp(mix_file(0, path), stamp);
+    if (path[0] == '\0' || strcmp(stamp, c->keys.jwks_stamp) == 0 || strcmp(stamp, c->keys.jwks_bad) == 0) {
+        return;
+    }
+    char before[STAMP_LEN];
+    memcpy(before, c->keys.jwks_stamp, sizeof(before));
+    if (load_jwks(c, &err) == 0) {
+        c->keys.jwks_bad[0] = '\0';
+        PG_LOG(PG_LOG_INFO, "ca", "keys of tokens reloaded", PG_F_C("file", path));
+        return;
+    }
+    memcpy(c->keys.jwks_stamp, before, sizeof(before));
+    memcpy(c->keys.jwks_bad, stamp, sizeof(stamp));
+    PG_LOG(PG_LOG_ERROR, "ca", "changed keys of tokens not usable, the old ones stay",
+           PG_F_C("error", err.text));
 }
 
 static size_t dns_names(const struct peering_control *c, char names[][300], size_t cap, struct pg_str *out)
@@ -155,11 +195,22 @@ static size_t trust_domains(const struct peering_control *c, struct pg_str *out,
     return n;
 }
 
-int keys_reissue(struct peering_control *c, struct pg_errtext *err)
+static uint64_t digest_of(const struct pg_str *domains, size_t n)
+{
+    uint64_t mix = n;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t both[2] = {mix, pg_digest64(domains[i].p, domains[i].len)};
+        mix = pg_digest64(both, sizeof(both));
+    }
+    return mix;
+}
+
+static int reissue(struct peering_control *c, struct pg_errtext *err)
 {
     char names[3 + CUSTOM_HOSTS_MAX][300];
     struct pg_str dns[3 + CUSTOM_HOSTS_MAX];
     struct pg_str domains[TRUST_DOMAINS_MAX];
+    size_t n_domains = trust_domains(c, domains, PG_ARRAY_LEN(domains));
     size_t n_dns = dns_names(c, names, PG_ARRAY_LEN(dns), dns);
     struct pg_sb id;
     struct pg_sb chain;
@@ -181,7 +232,7 @@ int keys_reissue(struct peering_control *c, struct pg_errtext *err)
                                        .key_pem = pg_sb_view(&key),
                                        .roots_pem = cert_ca_root_pem(c->keys.ca),
                                        .trust_domains = domains,
-                                       .n_trust_domains = trust_domains(c, domains, PG_ARRAY_LEN(domains))};
+                                       .n_trust_domains = n_domains};
         r = cert_creds_new(&o, &fresh, err);
     }
     if (r == 0) {
@@ -189,6 +240,7 @@ int keys_reissue(struct peering_control *c, struct pg_errtext *err)
         c->keys.creds = fresh;
         int64_t end = cert_creds_not_after(fresh);
         c->keys.renew_at_s = now + (end - now) / 2;
+        c->keys.domains = digest_of(domains, n_domains);
     }
     if (key.p != NULL) {
         pg_wipe(key.p, key.cap);
@@ -205,7 +257,14 @@ int keys_load(struct peering_control *c, struct pg_errtext *err)
     if (r == 0) {
         r = load_jwks(c, err);
     }
-    return r == 0 ? keys_reissue(c, err) : r;
+    return r == 0 ? reissue(c, err) : r;
+}
+
+int keys_follow_peers(struct peering_control *c, struct pg_errtext *err)
+{
+    struct pg_str domains[TRUST_DOMAINS_MAX];
+    size_t n = trust_domains(c, domains, PG_ARRAY_LEN(domains));
+    return digest_of(domains, n) == c->keys.domains ? 0 : reissue(c, err);
 }
 
 void keys_fini(struct keys *k)
@@ -219,17 +278,20 @@ void keys_fini(struct keys *k)
 
 static void reload_ca(struct peering_control *c)
 {
-    char stamp[128];
+    char stamp[STAMP_LEN];
+    int64_t now = pg_clock_wall_s();
     stamp_of(c->keys.ca_dir, stamp);
-    if (strcmp(stamp, c->keys.stamp) == 0) {
+    bool changed = strcmp(stamp, c->keys.stamp) != 0;
+    if (!changed && (c->keys.ca_retry_at_s == 0 || now < c->keys.ca_retry_at_s)) {
         return;
     }
     memcpy(c->keys.stamp, stamp, sizeof(stamp));
     struct cert_ca *fresh = NULL;
     struct pg_errtext err = {""};
     int r = cert_ca_load(c->keys.ca_dir, &fresh, &err);
+    c->keys.ca_retry_at_s = r == 0 ? 0 : now + CA_RETRY_S;
     if (r != 0) {
-        PG_LOG(PG_LOG_ERROR, "ca", "changed cacerts not usable, the old ones stay",
+        PG_LOG(PG_LOG_ERROR, "ca", "changed cacerts not usable, the old ones stay; next try in 30s",
                PG_F_C("directory", c->keys.ca_dir), PG_F_C("error", err.text));
         return;
     }
@@ -242,12 +304,13 @@ static void reload_ca(struct peering_control *c)
 void keys_tick(struct peering_control *c)
 {
     reload_ca(c);
+    reload_jwks(c);
     int64_t now = pg_clock_wall_s();
     if (now < c->keys.renew_at_s) {
         return;
     }
     struct pg_errtext err = {""};
-    int r = keys_reissue(c, &err);
+    int r = reissue(c, &err);
     if (r != 0) {
         c->keys.renew_at_s = now + 30;
         PG_LOG(PG_LOG_ERROR, "ca", "own certificate not renewed, next try in 30s", PG_F_C("error", err.text));
@@ -255,4 +318,5 @@ void keys_tick(struct peering_control *c)
     }
     PG_LOG(PG_LOG_INFO, "ca", "own certificate renewed",
            PG_F_U64("valid_s", (uint64_t)(cert_creds_not_after(c->keys.creds) - now)));
+    peers_renew(c->peers);
 }

@@ -16,6 +16,7 @@
 #define TYPE_FSDS 0u
 #define TYPE_SGDS 1u
 #define TYPE_WDS 2u
+#define CLIENT_RETRY_MS 1000u
 
 struct condition {
     const char *type;
@@ -41,6 +42,7 @@ struct session {
     uint64_t last_message_ms;
     uint64_t disconnects;
     uint64_t batch_changes;
+    uint64_t bytes; /* of both maps; capped */
 };
 
 /* One Gateway object. `active` shows its data; `pending` replaces it when it has synced. */
@@ -50,7 +52,8 @@ struct link {
     struct session *active;
     struct session *pending;
     struct condition conditions[PEER_CONDITIONS];
-    bool seen; /* in the set being applied */
+    bool seen;   /* in the set being applied */
+    bool wanted; /* a session could not be made: the next apply tries again */
 };
 
 struct peers {
@@ -99,6 +102,11 @@ static struct contrib_blob *blob_new(struct pg_str name, struct pg_str bytes)
     return b;
 }
 
+static uint64_t blob_cost(const struct contrib_blob *b)
+{
+    return b->name.len + b->bytes.len;
+}
+
 static int check_decodes(size_t type, struct pg_str bytes, struct pg_errtext *why)
 {
     struct pg_arena arena;
@@ -130,6 +138,12 @@ static int on_resource(void *arg, size_t type, const struct xds_delta_resource *
     if (r != 0 || m == NULL) {
         return r;
     }
+    const struct contrib_blob *have = pg_map_get(m, res->name);
+    uint64_t left = s->bytes - (have == NULL ? 0 : blob_cost(have));
+    if (left + res->name.len + res->bytes.len > PEER_BYTES_MAX) {
+        pg_err_set(why, "more than %llu bytes from this peer", PEER_BYTES_MAX);
+        return PG_E_LIMIT;
+    }
     struct contrib_blob *b = blob_new(res->name, res->bytes);
     if (b == NULL) {
         pg_err_set(why, "out of memory");
@@ -142,6 +156,7 @@ static int on_resource(void *arg, size_t type, const struct xds_delta_resource *
         pg_free(b);
         return r;
     }
+    s->bytes = left + blob_cost(b);
     pg_free(old);
     s->batch_changes++;
     return 0;
@@ -153,6 +168,7 @@ static void on_removed(void *arg, size_t type, struct pg_str name)
     struct pg_map *m = map_of(s, type);
     void *old = m == NULL ? NULL : pg_map_del(m, name);
     if (old != NULL) {
+        s->bytes -= blob_cost(old);
         pg_free(old);
         s->batch_changes++;
     }
@@ -192,7 +208,7 @@ static struct session *newest(const struct link *l)
 static bool data_plane_condition(struct link *l, const struct session *s)
 {
     enum peer_data d = s == NULL ? PEER_DATA_NONE : s->state.data;
-    bool flat = strcmp(l->config.network, l->peers->o.network.p) == 0;
+    bool flat = strcmp(l->config.network, l->peers->o.network) == 0;
     if (d == PEER_DATA_NONE) {
         return set_condition(l, COND_DATA_PLANE, false, "NoData",
                              "nothing received from this peer yet, or withdrawn at the deadline");
@@ -286,6 +302,9 @@ static int start_probe(struct session *s)
 static void arm(struct session *s)
 {
     uint64_t wait = peer_state_wait_ms(&s->state, pg_loop_now_ms(s->link->peers->o.loop));
+    if (s->client == NULL && wait > CLIENT_RETRY_MS) {
+        wait = CLIENT_RETRY_MS;
+    }
     if (wait == UINT64_MAX) {
         pg_timer_stop(s->timer);
     } else {
@@ -297,17 +316,24 @@ static int make_client(struct session *s, struct pg_errtext *err);
 
 /* Withdrawn means forgotten: the stream's memory of versions goes too, or the peer would leave out what it
  * thinks we have. */
-static void forget(struct session *s)
+static void restart_client(struct session *s)
 {
     struct pg_errtext err = {""};
-    clear_map(&s->services);
-    clear_map(&s->workloads);
-    xds_client_free(s->client);
-    s->client = NULL;
     if (make_client(s, &err) != 0) {
-        PG_LOG(PG_LOG_ERROR, "peering", "cannot restart the link to a peer",
+        PG_LOG(PG_LOG_ERROR, "peering", "cannot restart the link to a peer, trying again in 1s",
                PG_F_C("cluster", s->link->config.cluster), PG_F_C("error", err.text));
     }
+}
+
+static void forget(struct session *s)
+{
+    clear_map(&s->services);
+    clear_map(&s->workloads);
+    s->bytes = 0;
+    xds_client_free(s->client); /* says nothing more */
+    s->client = NULL;
+    s->state.connected = false;
+    restart_client(s);
 }
 
 static void log_data(const struct session *s, enum peer_data before)
@@ -346,7 +372,11 @@ static void event(struct session *s, enum peer_event ev)
 
 static void on_timer(void *arg)
 {
-    event(arg, PEER_EV_TICK);
+    struct session *s = arg;
+    if (s->client == NULL) {
+        restart_client(s);
+    }
+    event(s, PEER_EV_TICK);
 }
 
 static void promote(struct session *s)
@@ -434,7 +464,7 @@ static int make_client(struct session *s, struct pg_errtext *err)
         {PG_STR("NAME"), pg_str_c(names)},
         {PG_STR("NAMESPACE"), o->system_ns},
         {PG_STR("CLUSTER_ID"), o->cluster},
-        {PG_STR("NETWORK"), o->network},
+        {PG_STR("NETWORK"), pg_str_c(o->network)},
         {PG_STR("ISTIO_VERSION"), pg_str_c(o->version)},
         {PG_STR("ISTHMUS_PEER"), PG_STR("1")},
     };
@@ -571,6 +601,7 @@ static int start(struct link *l)
     }
     struct session *s;
     int r = session_new(l, &s);
+    l->wanted = r != 0;
     if (r != 0) {
         return r;
     }
@@ -584,6 +615,14 @@ static int start(struct link *l)
     return 0;
 }
 
+static void set_deadline(struct session *s, uint64_t deadline_s)
+{
+    if (s != NULL) {
+        s->state.deadline_ms = deadline_s * 1000;
+        arm(s);
+    }
+}
+
 static int apply_changed(struct link *l, struct peer_config *c)
 {
     bool restart = needs_new_stream(&l->config, c);
@@ -595,11 +634,11 @@ static int apply_changed(struct link *l, struct peer_config *c)
         session_free(l->pending);
         l->active = NULL;
         l->pending = NULL;
+        l->wanted = false;
         return 0;
     }
-    if (l->active != NULL) {
-        l->active->state.deadline_ms = l->config.stale_deadline_s * 1000;
-    }
+    set_deadline(l->active, l->config.stale_deadline_s);
+    set_deadline(l->pending, l->config.stale_deadline_s);
     PG_LOG(PG_LOG_INFO, "peering", "peer changed", PG_F_C("cluster", l->config.cluster),
            PG_F_C("object", l->config.file), PG_F_BOOL("new_stream", restart));
     return restart || l->active == NULL ? start(l) : 0;
@@ -610,7 +649,7 @@ static int apply_new(struct peers *p, struct peer_config *c, struct link **out)
     if (p->n_links == CONTRIB_PEERS_MAX) {
         PG_LOG(PG_LOG_ERROR, "peering", "too many peers, Gateway left out", PG_F_C("object", c->file),
                PG_F_U64("limit", CONTRIB_PEERS_MAX));
-        return PG_E_LIMIT;
+        return 0; /* trying again would not help */
     }
     struct link *l = pg_calloc(1, sizeof(*l));
     if (l == NULL) {
@@ -662,6 +701,8 @@ int peers_apply(struct peers *p, struct peer_config *configs, size_t n)
             r = apply_new(p, &configs[i], &l);
         } else if (!peer_config_eq(&l->config, &configs[i])) {
             r = apply_changed(l, &configs[i]);
+        } else if (l->wanted) {
+            r = start(l);
         }
         if (l != NULL) {
             l->seen = true;
@@ -699,6 +740,16 @@ void peers_reconnect(struct peers *p)
         struct session *s = newest(p->links[i]);
         if (s != NULL && s->client != NULL) {
             xds_client_reconnect(s->client);
+        }
+    }
+}
+
+void peers_renew(struct peers *p)
+{
+    for (size_t i = 0; i < p->n_links; i++) {
+        struct link *l = p->links[i];
+        if (l->active != NULL && l->pending == NULL && l->active->state.connected && start(l) != 0) {
+            l->wanted = false; /* the old stream goes on until its certificate ends */
         }
     }
 }

@@ -13,14 +13,16 @@
 #include "net/resolve.h"
 #include "peer_state.h"
 
-#define PEER_RESOURCES_MAX 200000u /* of one type from one peer */
+#define PEER_RESOURCES_MAX 200000u             /* of one type from one peer */
+#define PEER_BYTES_MAX (1024ull * 1024 * 1024) /* of all resources of one peer */
 #define PEER_CONDITIONS 5u
 
 struct peers;
 struct peers_options {
     struct pg_loop *loop;
     struct pg_resolver *resolver;
-    struct pg_str cluster, network, system_ns; /* own; borrowed, live as long as the peers */
+    struct pg_str cluster, system_ns; /* own; borrowed, live as long as the peers */
+    const char *network;              /* own; its text may change */
     const char *version;
     bool flat_enabled;
     /* New reference to the credentials in force. */
@@ -31,13 +33,16 @@ struct peers_options {
 int peers_new(const struct peers_options *o, struct peers **out) PG_MUST_CHECK;
 void peers_free(struct peers *p);
 /* Brings sessions to the wanted set: starts, replaces, updates in place, stops. Takes the configs over (the
- * array stays the caller's); PG_E_NOMEM leaves the sessions that could not be made out, to be tried at the
- * next call. */
+ * array stays the caller's); PG_E_NOMEM leaves the sessions that could not be made out; the next call tries
+ * them again. */
 int peers_apply(struct peers *p, struct peer_config *configs, size_t n) PG_MUST_CHECK;
 /* The contributions in force; out[CONTRIB_PEERS_MAX]. Valid until the next turn of the loop. */
 size_t peers_contributions(struct peers *p, struct contrib_peer *out);
-/* Drop all connections and start over, because credentials changed. */
+/* Drop all connections and start over, without waiting for the back-off. */
 void peers_reconnect(struct peers *p);
+/* New streams with the credentials now in force beside those that are up; each old one ends when its
+ * successor has synced, so nothing goes stale meanwhile. */
+void peers_renew(struct peers *p);
 /* Number of accepted peers not yet synced once; their names, comma-separated, into `names`. */
 size_t peers_pending(const struct peers *p, struct pg_sb *names);
 void peers_json(const struct peers *p,

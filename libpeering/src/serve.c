@@ -14,7 +14,7 @@
 /* --- accepting
  * ------------------------------------------------------------------------------------------------ */
 
-struct handshake { /* a TLS connection that the server does not have yet */
+struct handshake {       /* a TLS connection that the server does not have yet */
     struct pg_list node; /* control->handshakes, newest last */
     struct peering_control *control;
     struct pg_transport *tls;
@@ -222,7 +222,10 @@ static struct xds_view *view_for(void *arg, struct xds_stream *s, const struct x
                        PG_STR_ARG(xds_node_metadata(node, "CLUSTER_ID")));
             return NULL;
         }
-        return c->export_view;
+        /* An empty view would make it drop what it knows of us. Not is_ready: peers would wait for each
+         * other. */
+        *grpc_code = GRPC_OK;
+        return c->merges > 0 ? c->export_view : NULL;
     }
     if (!pg_str_eq(id.trust_domain, option_str(c->options, OPT_TRUST_DOMAIN))) {
         pg_err_set(err, "authorization failed: proxies of trust domain %.*s belong to another cluster",
@@ -235,7 +238,9 @@ static struct xds_view *view_for(void *arg, struct xds_stream *s, const struct x
                    PG_STR_ARG(ns), PG_STR_ARG(id.ns));
         return NULL;
     }
-    return c->node_view;
+    /* After a restart proxies know more than we do until the peers have answered. */
+    *grpc_code = GRPC_OK;
+    return c->is_ready ? c->node_view : NULL;
 }
 
 static void on_stream(void *arg, struct xds_stream *s, bool opened)
@@ -247,10 +252,14 @@ static void on_stream(void *arg, struct xds_stream *s, bool opened)
 
 static void on_nack(void *arg, struct xds_stream *s, struct pg_str type_url, struct pg_str error)
 {
-    (void)arg;
+    const struct peering_control *c = arg;
+    static struct pg_log_limit limit;
+    uint32_t held = 0;
     (void)s;
-    PG_LOG(PG_LOG_WARN, "ads", "resources rejected by a client", PG_F_STR("type", type_url),
-           PG_F_STR("error", error));
+    if (pg_log_allowed(&limit, 20, 5, pg_loop_now_ms(c->loop), &held)) {
+        PG_LOG(PG_LOG_WARN, "ads", "resources rejected by a client", PG_F_STR("type", type_url),
+               PG_F_STR("error", error), PG_F_U64("suppressed", held));
+    }
 }
 
 /* --- signing
@@ -367,8 +376,12 @@ static void on_csr(void *arg, const struct xds_csr_request *req, struct pg_str c
     }
     if (r != 0) {
         c->keys.refused++;
-        PG_LOG(PG_LOG_WARN, "ca", "certificate refused", PG_F_STR("caller", serve_caller_id(caller)),
-               PG_F_STR("identity", id), PG_F_C("error", err.text));
+        static struct pg_log_limit limit;
+        uint32_t held = 0;
+        if (pg_log_allowed(&limit, 20, 5, pg_loop_now_ms(c->loop), &held)) {
+            PG_LOG(PG_LOG_WARN, "ca", "certificate refused", PG_F_STR("caller", serve_caller_id(caller)),
+                   PG_F_STR("identity", id), PG_F_C("error", err.text), PG_F_U64("suppressed", held));
+        }
         xds_csr_reply(s, GRPC_UNAUTHENTICATED,
                       req->impersonated.len > 0 ? "request impersonation authentication failure"
                                                 : "request authenticate failure",

@@ -170,7 +170,14 @@ static void fwd_dial(struct fwd *f, const struct pg_ip *ip)
 {
     struct pg_sock_options so;
     hb_worker_sock_options(f->c.worker, &so);
-    f->c.dst = (struct pg_addr){.ip = *ip, .port = f->c.worker->cfg->forward.port};
+    struct pg_addr to = {.ip = *ip, .port = f->c.worker->cfg->forward.port};
+    /* A gateway beside its control plane on one host: each connection would make another, without end. */
+    if (pg_addr_eq(&to, &f->c.dst)) {
+        fwd_failed(f, PG_E_CONFIG,
+                   "that is this gateway itself; give the control plane another port or address");
+        return;
+    }
+    f->c.dst = to;
     int r = hb_dial_start(f->c.worker, &f->c.dst, &so, HB_TOTAL_MS, fwd_connected, f, &f->dial);
     if (r < 0) {
         fwd_failed(f, r, NULL);

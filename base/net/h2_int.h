@@ -176,6 +176,7 @@ struct pg_h2 {
     bool server;
     bool freed;
     bool established;
+    struct pg_h2_stream *promised; /* a DATA frame of it waits for room: its bytes must stay */
     bool batch_full;
     bool settings_in;
     bool settings_acked;

@@ -394,8 +394,10 @@ static int on_send_data(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t
     (void)frame; /* never padded: no select_padding callback is set */
     if (h->batch_used + 9 + len > h->batch_goal) {
         h->batch_full = true;
+        h->promised = s; /* the library comes back for exactly these bytes */
         return NGHTTP2_ERR_WOULDBLOCK;
     }
+    h->promised = NULL;
     memcpy(h->batch + h->batch_used, head, 9);
     size_t got = pg_buf_take(&s->out, h->batch + h->batch_used + 9, len);
     PG_BUG_ON(got != len);

@@ -71,6 +71,9 @@ void pg_h2_stream_finish(struct pg_h2_stream *s, uint32_t code, int err)
     pg_list_remove(&s->due);
     pg_list_remove(&s->leave);
     pg_buf_fini(&s->out);
+    if (s->h->promised == s) {
+        s->h->promised = NULL;
+    }
     if (s->detached || !pg_h2_stream_ended(s)) {
         drop_received(s);
     }
@@ -305,7 +308,9 @@ static void wind_up(struct pg_h2_stream *s, uint32_t code)
         pg_h2_stream_leave(s);
         return;
     }
-    pg_buf_fini(&s->out);
+    if (h->promised != s) {
+        pg_buf_fini(&s->out);
+    }
     int r = pg_h2_ng_reset(s, code);
     if (r < 0) {
         pg_h2_fail(h, r, "");

@@ -341,6 +341,39 @@ static void test_stalled_reader(void)
     close_pair();
 }
 
+/* Tunnels cut at every moment of a full pipe, also while a frame of theirs has been promised to the library.
+ */
+static void test_cut_when_full(void)
+{
+    for (int turns = 0; turns < 12; turns++) {
+        struct side *up[16];
+        struct side *down[16];
+        open_pair(20000);
+        for (size_t i = 0; i < PG_ARRAY_LEN(up); i++) {
+            uint64_t at = 0;
+            down[i] = open_tunnel(&up[i]);
+            CU_ASSERT_EQUAL(side_write(up[i], 1, &at, 1u << 20), PG_E_AGAIN);
+        }
+        for (int k = 0; k < turns; k++) {
+            pg_loop_turn(loop, false);
+        }
+        for (size_t i = 1; i < PG_ARRAY_LEN(up); i++) {
+            side_close(up[i], PG_H2_CONNECT_ERROR);
+        }
+        pair_settle(&p);
+        for (size_t i = 1; i < PG_ARRAY_LEN(down); i++) {
+            side_read(down[i]);
+            CU_ASSERT_EQUAL(down[i]->read_end, PG_E_RESET);
+            CU_ASSERT_EQUAL(down[i]->code, PG_H2_CONNECT_ERROR);
+        }
+        CU_ASSERT_FALSE(p.client_closed || p.server_closed);
+        side_read(down[0]);
+        CU_ASSERT_EQUAL(down[0]->sum, pattern_sum(1, down[0]->got));
+        CU_ASSERT_EQUAL(pg_h2_active(p.client), 1);
+        close_pair();
+    }
+}
+
 /* Bulk does not starve a small writer, in either direction. */
 static void test_fair(void)
 {
@@ -715,8 +748,9 @@ static void test_no_memory(void)
 TEST_MAIN("h2", {"request and response", test_request_response}, {"trailers", test_trailers},
           {"trailers only", test_trailers_only}, {"answer and leave", test_answer_and_leave},
           {"leave a stuck reader", test_leave_stuck}, {"tunnels", test_tunnels},
-          {"early data", test_early_data}, {"stalled reader", test_stalled_reader}, {"fairness", test_fair},
-          {"server drain", test_server_drain}, {"client drain", test_client_drain},
-          {"capacity", test_capacity}, {"ping", test_ping}, {"no false end", test_no_false_end},
-          {"free in callbacks", test_free_in_callback}, {"bad heads", test_bad_heads},
-          {"500 honest resets a second", test_honest_resets}, {"allocation failures", test_no_memory})
+          {"early data", test_early_data}, {"stalled reader", test_stalled_reader},
+          {"cut when full", test_cut_when_full}, {"fairness", test_fair}, {"server drain", test_server_drain},
+          {"client drain", test_client_drain}, {"capacity", test_capacity}, {"ping", test_ping},
+          {"no false end", test_no_false_end}, {"free in callbacks", test_free_in_callback},
+          {"bad heads", test_bad_heads}, {"500 honest resets a second", test_honest_resets},
+          {"allocation failures", test_no_memory})

@@ -36,7 +36,8 @@ static const char *kind_text(const char *kind)
         {"hbone", "straight to the endpoint over HBONE (mutual TLS)"},
         {"tcp", "straight to the endpoint over plain TCP"},
         {"passthrough", "not known to the mesh: passed on as it is"},
-        {"refused", "not made by the mesh"},
+        {"refused", "the connection is refused"},
+        {"unresolved", "none, there is no address to connect to"},
     };
     for (size_t i = 0; i < PG_ARRAY_LEN(texts); i++) {
         if (strcmp(texts[i][0], kind) == 0) {

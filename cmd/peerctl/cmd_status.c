@@ -60,11 +60,12 @@ static void status_text(struct ctl *c, const struct context *x, const struct jso
         const struct json_node *p = json_in_at(peers, i);
         const char *last = json_in_text(p, "lastError");
         bool connected = state_condition_true(p, "gloo.solo.io/PeerConnected");
-        pg_sb_fmt(out, "  peer:             %s, %s%s, data %s, %llu services%s%s\n",
+        pg_sb_fmt(out, "  peer:             %s, %s%s, data %s, %llu service%s%s%s\n",
                   json_in_text(p, "cluster"), connected ? "connected" : "not connected",
                   state_condition_true(p, "gloo.solo.io/PeeringSucceeded") ? " and synced" : "",
                   json_in_text(p, "data"), (unsigned long long)json_in_u64(p, "services"),
-                  !connected && last[0] != '\0' ? "; " : "", !connected ? last : "");
+                  json_in_u64(p, "services") == 1 ? "" : "s", !connected && last[0] != '\0' ? "; " : "",
+                  !connected ? last : "");
     }
     for (size_t i = 0; i < json_in_len(problems); i++) {
         const struct json_node *p = json_in_at(problems, i);

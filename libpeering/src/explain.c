@@ -125,14 +125,14 @@ static void policy_json(const peering_snapshot *s, const peering_workload *src, 
 }
 
 static void decision_json(const peering_snapshot *s, const peering_workload *src, const peering_route *r,
-                          struct pg_json *j)
+                          bool resolved, struct pg_json *j)
 {
     static const char *const kinds[] = {"passthrough", "tcp", "hbone", "double-hbone", "refused"};
     char text[PG_IP_TEXT];
     char hop[400];
     pg_json_key(j, "decision");
     pg_json_obj(j);
-    pg_json_kc(j, "kind", kinds[r->kind]);
+    pg_json_kc(j, "kind", resolved ? kinds[r->kind] : "unresolved");
     pg_json_kc(j, "error", r->error);
     if (r->kind != PEERING_ROUTE_NONE) {
         (void)snprintf(hop, sizeof(hop), "%s%.*s:%u", ip_text(&r->hop_ip, text),
@@ -184,9 +184,9 @@ static void explain_known(struct peering_control *c, const peering_snapshot *s, 
     pg_json_arr_end(j);
     if (!known || err != 0) {
         (void)snprintf(r.error, sizeof(r.error), "%s",
-                       err != 0 ? peering_strerror(err) : "name not known to the mesh");
+                       err != 0 ? peering_strerror(err) : "the mesh has no address for the name");
     }
-    decision_json(s, src, &r, j);
+    decision_json(s, src, &r, known, j);
     peering_route_fini(&r);
 }
 

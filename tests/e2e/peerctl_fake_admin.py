@@ -653,7 +653,7 @@ class Views(Base):
         decision.update(policy="deny: by demo/only-me")
         self.assertIn("deny: by demo/only-me", self.out(*args, expect=1))
         decision.update(kind="refused", error="no healthy endpoint", policy="")
-        self.assertIn("Decision: not made by the mesh\n  why:             no healthy endpoint", self.out(*args, expect=1))
+        self.assertIn("Decision: the connection is refused\n  why:             no healthy endpoint", self.out(*args, expect=1))
         self.fakes[0].answers["/explain"] = {"schema": "isthmus.explain/v1", "error": "no such source"}
         self.assertIn("demo/client: no such source", self.err(*args, expect=1))
         self.assertIn("the destination is HOST:PORT", self.err("explain", "a/b", "c", "--context=cluster1", expect=2))

@@ -245,7 +245,9 @@ static void check_leaving(struct pg_h2 *h, uint64_t now)
             pg_h2_stream_leave(s);
             continue;
         }
-        pg_buf_fini(&s->out);
+        if (h->promised != s) {
+            pg_buf_fini(&s->out);
+        }
         int r = pg_h2_ng_reset(s, PG_H2_CONNECT_ERROR); /* bytes are lost: must not read as an end */
         if (r < 0) {
             pg_h2_fail(h, r, "");

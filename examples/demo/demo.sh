@@ -76,6 +76,14 @@ finish() {
     exit $status
 }
 
+if [ $clean = 0 ]; then
+    for tool in ip curl iptables; do
+        command -v $tool >/dev/null || die "$tool is missing; ./run demo installs it"
+    done
+    for program in peeringd hbone peerctl echo-server; do
+        [ -x "$(find "$bin" -name $program -type f -perm -u+x 2>/dev/null | head -n1)" ] || die "$program is not built in $bin"
+    done
+fi
 mkdir -p "$(dirname "$dir")"
 exec 9>"$dir.lock"
 flock -w 5 9 || die "another demo is running on this machine; end it, or give this one its own ISTHMUS_DEMO_PREFIX and ISTHMUS_DEMO_DIR"
@@ -84,12 +92,6 @@ if [ $clean = 1 ]; then
     rm -f "$dir.lock"
     exit 0
 fi
-for tool in ip curl iptables; do
-    command -v $tool >/dev/null || die "$tool is missing; ./run demo installs it"
-done
-for program in peeringd hbone peerctl echo-server; do
-    [ -x "$(find "$bin" -name $program -type f -perm -u+x 2>/dev/null | head -n1)" ] || die "$program is not built in $bin"
-done
 prog() { find "$bin" -name "$1" -type f -perm -u+x | head -n1; }
 peeringd=$(prog peeringd) hbone=$(prog hbone) peerctl=$(prog peerctl) echo_server=$(prog echo-server)
 

@@ -140,6 +140,16 @@ const struct xds_node *adss_node(const struct adss *a)
     return a->has_node ? &a->node : NULL;
 }
 
+bool adss_holds(const struct adss *a)
+{
+    for (size_t i = 0; i < a->n_types; i++) {
+        if (a->types[i].initial.len > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void adss_set_view(struct adss *a, struct xds_view *v)
 {
     a->view = v;
@@ -339,7 +349,9 @@ static int take_request(struct adss *a, const struct xds_delta_request *q, struc
         if (!nonce_is(t, q->response_nonce)) {
             return 0; /* stale: about a response that was superseded */
         }
-        answer(t, q, ev);
+        if (t->in_flight) { /* a second answer to the same response changes nothing */
+            answer(t, q, ev);
+        }
     }
     ev->type_url = pg_str_c(t->url);
     if (r == 0) {

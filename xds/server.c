@@ -162,6 +162,11 @@ static int ads_open(struct grpc_stream *g, const struct pg_h2_head *md, void *ar
     return GRPC_OK;
 }
 
+bool xds_stream_holds(const struct xds_stream *s)
+{
+    return adss_holds(s->machine);
+}
+
 /* The first request said who the node is: which view is it to see? False when it was refused. */
 static bool choose_view(struct xds_stream *s)
 {

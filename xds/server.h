@@ -56,6 +56,8 @@ int adss_request(struct adss *a, struct pg_str bytes, struct adss_event *ev, int
  * Authorization. */
 int adss_next_response(struct adss *a, struct pg_sb *out) PG_MUST_CHECK;
 const struct xds_node *adss_node(const struct adss *a); /* NULL before the first request */
+/* The client said, in what was not answered yet, that it holds resources from an earlier stream. */
+bool adss_holds(const struct adss *a);
 struct adss_type_status {
     const char *type_url;
     uint64_t sent, acked, nacked;
@@ -88,6 +90,7 @@ struct xds_server_callbacks {
      */
     void (*on_csr)(void *arg, const struct xds_csr_request *req, struct pg_str caller, struct grpc_stream *s);
 };
+bool xds_stream_holds(const struct xds_stream *s); /* adss_holds; for view_for */
 int xds_server_new(struct pg_loop *l, const struct xds_server_callbacks *cb, void *arg,
                    struct xds_server **out) PG_MUST_CHECK;
 void xds_server_free(struct xds_server *s); /* ends all connections */

@@ -202,7 +202,6 @@ static struct pg_str node_namespace(const struct xds_node *node)
 static struct xds_view *view_for(void *arg, struct xds_stream *s, const struct xds_node *node,
                                  struct pg_str caller, int *grpc_code, struct pg_errtext *err)
 {
-    (void)s;
     struct peering_control *c = arg;
     struct cert_spiffe id;
     *grpc_code = GRPC_PERMISSION_DENIED;
@@ -238,9 +237,10 @@ static struct xds_view *view_for(void *arg, struct xds_stream *s, const struct x
                    PG_STR_ARG(ns), PG_STR_ARG(id.ns));
         return NULL;
     }
-    /* After a restart proxies know more than we do until the peers have answered. */
+    /* After a restart proxies know more than we do until the peers have answered. Who knows nothing is
+     * served: it may be the very gateway that peers come through. */
     *grpc_code = GRPC_OK;
-    return c->is_ready ? c->node_view : NULL;
+    return c->merges > 0 && (c->is_ready || !xds_stream_holds(s)) ? c->node_view : NULL;
 }
 
 static void on_stream(void *arg, struct xds_stream *s, bool opened)

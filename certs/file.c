@@ -17,7 +17,9 @@
 static int make_path(char out[PATH_MAX], const char *dir, const char *name, const char *suffix,
                      struct pg_errtext *err)
 {
-    int n = snprintf(out, PATH_MAX, "%s/%s%s", strcmp(dir, "/") == 0 ? "" : dir, name, suffix);
+    size_t len = strlen(dir);
+    bool ends = len > 0 && dir[len - 1] == '/';
+    int n = snprintf(out, PATH_MAX, "%s%s%s%s", dir, ends ? "" : "/", name, suffix);
     if (n < 0 || n >= PATH_MAX) {
         pg_err_set(err, "path too long");
         return PG_E_CONFIG;

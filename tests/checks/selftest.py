@@ -94,6 +94,7 @@ CASES = {
         ("libpeering/include/peering/c.h", GUARDED.format("int peering_c(int class);")),
         ("libpeering/include/peering/d.h", GUARDED.format('#include "core/a.h"')),
     ]),
+    "check-spelling": ({"docs/A.md": "all is well\n"}, [("docs/B.md", "we rec" + "ieve it\n")]),
     "check-format": ({"xds/a.c": HEAD + "int f(void)\n{\n    return 0;\n}\n"},
                      [("xds/bad.c", HEAD + "int f(void) {\n  return 0; }\n")]),
 }

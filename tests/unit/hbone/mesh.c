@@ -13,8 +13,8 @@
 
 struct pg_loop *mesh_loop;
 static struct cert_ca *ca;
-/* In the working directory and kept: RSA keys of 4096 bits take seconds, and several tests want a CA. */
-static const char ca_dir[] = "mesh-ca";
+/* In the build directory and kept: RSA keys of 4096 bits take seconds, and several tests want a CA. */
+static const char ca_dir[] = TEST_CA_DIR;
 
 static void must(int r, const char *what)
 {
@@ -46,7 +46,7 @@ static void remove_tree(const char *dir)
 
 static void make_ca(void)
 {
-    char tmp[] = "mesh-ca.XXXXXX";
+    char tmp[] = TEST_CA_DIR ".XXXXXX";
     struct pg_errtext err = {.text = ""};
     if (mkdtemp(tmp) == NULL) {
         abort();
@@ -61,7 +61,7 @@ static void make_ca(void)
 int mesh_setup(void)
 {
     struct pg_errtext err = {.text = ""};
-    char path[64];
+    char path[sizeof(ca_dir) + 8];
     must(pg_log_set_filter("off", &err), "log filter");
     must(pg_loop_new(&mesh_loop), "loop");
     (void)snprintf(path, sizeof(path), "%s/c1", ca_dir);

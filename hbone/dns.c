@@ -133,8 +133,29 @@ static void on_forwarded(void *arg, uint8_t *answer, size_t len, const char *tex
     send_reply(r, answer, hb_dns_relay_answer(&r->q, answer, len, reply_cap(r)));
 }
 
+/* May this one stay for a while? Answers from the table take no place, so that they always come. */
+static bool has_place(struct request *r)
+{
+    static _Thread_local struct pg_log_limit limit;
+    uint32_t held;
+    struct hb_worker *w = r->dns->w;
+    if (r->dns->n_requests <= HB_DNS_OUTSTANDING_MAX) {
+        return true;
+    }
+    w->metrics.n.dns_dropped++;
+    if (pg_log_allowed(&limit, 1, 1, pg_loop_now_ms(w->loop), &held)) {
+        PG_LOG(PG_LOG_WARN, "dns", "question refused: HB_DNS_OUTSTANDING_MAX reached",
+               PG_F_U64("limit", HB_DNS_OUTSTANDING_MAX), PG_F_U64("suppressed", held));
+    }
+    fail(r, HB_DNS_SERVFAIL, "too many questions under way");
+    return false;
+}
+
 static void forward(struct request *r)
 {
+    if (!has_place(r)) {
+        return;
+    }
     if (hb_dns_forward_start(r->dns->w, &r->q, kind_of(r), on_forwarded, r, &r->forward) < 0) {
         fail(r, HB_DNS_SERVFAIL, "forwarding failed (out of memory)");
     }
@@ -191,6 +212,9 @@ static void serve(struct request *r)
     if (!mesh_type || r->q.name[0] == '\0') {
         forward(r);
     } else if (w->pod.local == NULL || !w->world->open) {
+        if (!has_place(r)) {
+            return;
+        }
         hb_wait_start(&w->pod, &r->wait, on_wake);
         if (!pg_timer_is_active(r->dns->sweep)) {
             pg_timer_start(r->dns->sweep, HB_WORKLOAD_WAIT_MS);
@@ -233,8 +257,7 @@ static void on_question(struct hb_dns *d, const uint8_t *p, size_t len, const st
 {
     struct hb_dns_question q;
     int parsed = hb_dns_parse_query(p, len, &q);
-    struct request *r =
-        parsed >= 0 && d->n_requests < HB_DNS_OUTSTANDING_MAX ? pg_calloc(1, sizeof(*r)) : NULL;
+    struct request *r = parsed >= 0 ? pg_calloc(1, sizeof(*r)) : NULL;
     if (r == NULL) {
         d->w->metrics.n.dns_dropped++;
         return;

@@ -63,9 +63,14 @@ static void on_closed(struct pg_h2 *h, int err, const char *text, void *arg)
     struct pg_h2_stats stats;
     pg_h2_get_stats(h, &stats);
     if (stats.guard_closed > 0) {
+        static _Thread_local struct pg_log_limit limit;
+        uint32_t held;
         ic->w->metrics.n.guard_closed++;
-        PG_LOG(PG_LOG_WARN, "inbound", "HTTP/2 connection closed by a guard", PG_F_ADDR("src.addr", &ic->src),
-               PG_F_C("guard", stats.guard != NULL ? stats.guard : "?"));
+        if (pg_log_allowed(&limit, 20, 10, pg_loop_now_ms(ic->w->loop), &held)) {
+            PG_LOG(PG_LOG_WARN, "inbound", "HTTP/2 connection closed by a guard",
+                   PG_F_ADDR("src.addr", &ic->src), PG_F_C("guard", stats.guard != NULL ? stats.guard : "?"),
+                   PG_F_U64("suppressed", held));
+        }
     }
     if (!ic->ready && err < 0) {
         char line[256];
@@ -163,12 +168,26 @@ static void on_raw_ready(struct pg_transport *t, unsigned rw, void *arg)
     pg_transport_want(t, 0);
 }
 
+static bool has_place(struct hb_worker *w)
+{
+    static _Thread_local struct pg_log_limit limit;
+    uint32_t held;
+    if (w->n_inbound < HB_INBOUND_H2_MAX) {
+        return hb_worker_admits(w);
+    }
+    if (pg_log_allowed(&limit, 1, 1, pg_loop_now_ms(w->loop), &held)) {
+        PG_LOG(PG_LOG_WARN, "inbound", "connection refused: HB_INBOUND_H2_MAX reached",
+               PG_F_U64("limit", HB_INBOUND_H2_MAX), PG_F_U64("suppressed", held));
+    }
+    return false;
+}
+
 void hb_inbound_accept(struct pg_transport *t, const struct pg_addr *from, void *arg)
 {
     struct hb_pod *pod = arg;
     struct hb_worker *w = pod->worker;
     struct pg_addr local;
-    bool fits = w->n_inbound < HB_INBOUND_H2_MAX && hb_worker_admits(w) && pg_tcp_local(t, &local) == 0;
+    bool fits = has_place(w) && pg_tcp_local(t, &local) == 0;
     struct hb_in_conn *ic = fits ? pg_calloc(1, sizeof(*ic)) : NULL;
     if (ic == NULL || pg_timer_new(w->loop, on_timer, ic, &ic->timer) < 0) {
         w->metrics.n.limit_refused++;

@@ -285,6 +285,10 @@ static void serve(struct hb_in *s)
                                .authority_port = s->authority.port};
     peering_inbound in;
     peering_inbound_decide(w->world->table, &q, &in);
+    if (in.status == 200 && hb_worker_is_illegal_port(in.port)) {
+        hb_in_refuse_early(s, 503, "attempted recursive call to ourselves");
+        return;
+    }
     if (in.status != 200) {
         hb_in_refuse_early(s, in.status, in.error);
         return;

@@ -13,6 +13,18 @@
 
 #define HOUSEKEEPING_MS 60000u
 
+/* A connection that a root no longer trusted let in takes no new streams. */
+static void check_roots(struct hb_worker *w, const struct hb_world *old)
+{
+    const struct cert_creds *creds = w->world->creds;
+    if (w->n_inbound > 0 && creds != NULL && old->creds != NULL && creds != old->creds &&
+        !pg_str_eq(cert_creds_roots_pem(creds), cert_creds_roots_pem(old->creds))) {
+        PG_LOG(PG_LOG_INFO, "worker", "trusted roots changed: clients are asked to connect again",
+               PG_F_U64("connections", w->n_inbound));
+        hb_inbound_drain(w);
+    }
+}
+
 static void apply_world(struct hb_worker *w, struct hb_world *world)
 {
     struct hb_world *old = w->world;
@@ -26,6 +38,7 @@ static void apply_world(struct hb_worker *w, struct hb_world *world)
         p->local = peering_find_workload_by_name(world->table, hb_pstr(pg_str_c(s->ns)),
                                                  hb_pstr(pg_str_c(s->name)), hb_pstr(pg_str_c(s->sa)), node);
     }
+    check_roots(w, old);
     hb_world_unref(old);
     struct pg_list waiters;
     pg_list_init(&waiters);

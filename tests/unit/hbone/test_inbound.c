@@ -289,6 +289,48 @@ static void test_anonymous(void)
     stop();
 }
 
+static bool session_dead(void *arg)
+{
+    const struct probe *p = arg;
+    return p->dead;
+}
+
+/* A new certificate changes nothing for kept connections; other roots mean that clients must show theirs
+ * again. */
+static void test_roots_change(void)
+{
+    start();
+    struct probe p;
+    struct cert_creds *other;
+    struct pg_sb roots;
+    struct pg_str td = PG_STR("cluster.local");
+    open_session(&p, peer.creds);
+    mesh_node_cert(&server, "demo", "server");
+    mesh_settle();
+    request(&p, "CONNECT", good, false);
+    CU_ASSERT_TRUE(mesh_run_until(answered, &p, 5000));
+    CU_ASSERT_EQUAL(p.status, 200);
+    pg_sb_init(&roots, CERT_PEM_MAX);
+    for (int i = 0; i < 2; i++) {
+        pg_sb_str(&roots, cert_creds_roots_pem(server.creds));
+    }
+    struct cert_creds_options o = {
+        .roots_pem = pg_sb_view(&roots), .trust_domains = &td, .n_trust_domains = 1};
+    CU_ASSERT_EQUAL_FATAL(cert_creds_new(&o, &other, NULL), 0);
+    pg_sb_fini(&roots);
+    cert_creds_unref(server.creds);
+    server.creds = other;
+    server.creds_gen++;
+    mesh_node_publish(&server);
+    CU_ASSERT_FALSE(mesh_run_until(session_dead, &p, 100)); /* the tunnel in it goes on */
+    CU_ASSERT_EQUAL(pg_h2_capacity(p.h2), 0);
+    pg_h2_stream_close(p.s, PG_H2_CANCEL);
+    p.s = NULL;
+    CU_ASSERT_TRUE(mesh_run_until(session_dead, &p, 5000));
+    close_session(&p);
+    stop();
+}
+
 static bool client_done(void *arg)
 {
     return mesh_client_done(arg);
@@ -327,7 +369,7 @@ int main(void)
     static const struct test_case cases[] = {
         {"CONNECT table", test_table},           {"early data", test_early_data},
         {"resets at every moment", test_resets}, {"no certificate", test_anonymous},
-        {"plaintext port", test_plaintext},
+        {"plaintext port", test_plaintext},      {"roots change", test_roots_change},
     };
     if (mesh_setup() < 0) {
         return 2;

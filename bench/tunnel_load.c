@@ -264,6 +264,7 @@ static void report_samples(struct samples *s, uint64_t elapsed_ns)
     printf("{\"ops\": %llu, \"seconds\": %.4f, \"per_second\": %.1f, \"p50_us\": %.2f, \"p99_us\": %.2f}\n",
            (unsigned long long)s->total, seconds, (double)s->total / seconds, s->ns[s->n / 2] / 1e3,
            s->ns[s->n * 99 / 100] / 1e3);
+    pg_free(s->ns);
 }
 
 static struct samples samples_new(void)
@@ -363,55 +364,89 @@ static void ping(struct conn *c, size_t size)
     }
 }
 
-static void on_ping(struct conn *c, size_t size, struct samples *s)
+/* One event of a connection; true when a whole message has come back. */
+static bool on_ping(struct conn *c, size_t size)
 {
     if (c->connecting) {
         c->connecting = false;
         watch(c, EPOLL_CTL_MOD, EPOLLIN);
         ping(c, size);
-        return;
+        return false;
     }
     ssize_t n = read(c->fd, block, sizeof(block));
     if (n < 0 && errno == EAGAIN) {
-        return;
+        return false;
     }
     if (n <= 0) {
         die("read of an echo");
     }
     c->at += (uint64_t)n;
-    if (c->at == size) {
-        if (c->count++ > 0) { /* the first one pays for the connection */
-            sample(s, pg_clock_mono_ns() - c->started_ns);
-        }
-        ping(c, size);
+    return c->at == size;
+}
+
+static int wait_events(struct epoll_event *ev)
+{
+    int n = epoll_wait(poller, ev, EVENTS, STALL_MS);
+    if (n == 0) {
+        errno = ETIMEDOUT;
+        die("ping-pong");
     }
+    return n;
+}
+
+/* Each connection is opened and has carried a message; then whoever measures beside us may begin. */
+static void warm_up(const struct pg_addr *to, size_t size, struct conn **all, size_t conns)
+{
+    struct epoll_event ev[EVENTS];
+    unsigned char byte;
+    for (size_t i = 0; i < conns; i++) {
+        all[i] = conn_new(open_socket(true), PING);
+        all[i]->connecting = true;
+        connect_to(all[i]->fd, to);
+        watch(all[i], EPOLL_CTL_ADD, EPOLLOUT);
+    }
+    for (size_t left = conns; left > 0;) {
+        int n = wait_events(ev);
+        for (int i = 0; i < n; i++) {
+            left -= on_ping(ev[i].data.ptr, size) ? 1 : 0;
+        }
+    }
+    printf("{\"open\": %zu}\n", conns);
+    (void)fflush(stdout);
+    (void)!read(STDIN_FILENO, &byte, 1);
 }
 
 static int ping_pong(const struct pg_addr *to, size_t size, size_t conns, uint64_t ms)
 {
     struct epoll_event ev[EVENTS];
     struct samples s = samples_new();
-    fill_pattern();
-    for (size_t i = 0; i < conns; i++) {
-        struct conn *c = conn_new(open_socket(true), PING);
-        c->connecting = true;
-        connect_to(c->fd, to);
-        watch(c, EPOLL_CTL_ADD, EPOLLOUT);
+    struct conn **all = pg_calloc(conns, sizeof(struct conn *));
+    if (all == NULL) {
+        die("connections");
     }
+    fill_pattern();
+    warm_up(to, size, all, conns);
     uint64_t begin = pg_clock_mono_ns();
     uint64_t now = begin;
+    for (size_t i = 0; i < conns; i++) {
+        ping(all[i], size);
+    }
     while (now - begin < ms * 1000000) {
-        int n = epoll_wait(poller, ev, EVENTS, STALL_MS);
-        if (n == 0) {
-            errno = ETIMEDOUT;
-            die("ping-pong");
-        }
+        int n = wait_events(ev);
         for (int i = 0; i < n; i++) {
-            on_ping(ev[i].data.ptr, size, &s);
+            struct conn *c = ev[i].data.ptr;
+            if (on_ping(c, size)) {
+                sample(&s, pg_clock_mono_ns() - c->started_ns);
+                ping(c, size);
+            }
         }
         now = pg_clock_mono_ns();
     }
     report_samples(&s, now - begin);
+    for (size_t i = 0; i < conns; i++) {
+        conn_free(all[i]);
+    }
+    pg_free(all);
     return 0;
 }
 
@@ -461,7 +496,8 @@ static int usage(void)
 {
     (void)fputs("tunnel_load server PORT             PORT sink, +1 sink with checksum, +2 echo\n"
                 "tunnel_load bulk IP:PORT BYTES CONNS [check]   to a sink\n"
-                "tunnel_load rr IP:PORT SIZE CONNS MS           to an echo port: ping-pong\n"
+                "tunnel_load rr IP:PORT SIZE CONNS MS           to an echo port: ping-pong; begins with a "
+                "line on stdin\n"
                 "tunnel_load crr IP:PORT MS                     connect, one byte there and back, close\n"
                 "tunnel_load idle IP:PORT CONNS                 open until stdin ends\n",
                 stderr);

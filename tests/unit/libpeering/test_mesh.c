@@ -272,7 +272,7 @@ static bool settle(struct model *w)
 
 static void run_history(uint64_t seed, size_t events, size_t rounds)
 {
-    struct model *w = calloc(1, sizeof(*w));
+    struct model *w = pg_calloc(1, sizeof(*w));
     CU_ASSERT_PTR_NOT_NULL_FATAL(w);
     w->seed = seed;
     pg_rng_seed(&w->rng, seed);
@@ -297,7 +297,7 @@ static void run_history(uint64_t seed, size_t events, size_t rounds)
         ok = settle(w);
     }
     mesh_fini(&w->mesh);
-    free(w);
+    pg_free(w);
 }
 
 static void test_random_history(void)
@@ -305,7 +305,9 @@ static void test_random_history(void)
     const char *given = getenv("MESH_TEST_SEED");
     size_t before = pg_mem_live_blocks();
     if (given != NULL) {
-        run_history(strtoull(given, NULL, 10), 40, 4);
+        uint64_t seed = 0;
+        CU_ASSERT_EQUAL_FATAL(pg_str_u64(pg_str_c(given), UINT64_MAX, &seed), 0);
+        run_history(seed, 40, 4);
         return;
     }
     for (uint64_t seed = 1; seed <= 2; seed++) {

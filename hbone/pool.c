@@ -38,6 +38,7 @@ struct hb_pool_conn {
     struct entry *entry; /* NULL once retired */
     enum conn_state state;
     bool inner;
+    bool used; /* ever */
     uint32_t users;
     uint64_t creds_gen;
     uint64_t born_ms;
@@ -208,6 +209,15 @@ static void on_settings(struct pg_h2 *h, void *arg)
     if (c->state != CONN_DIALING) {
         return;
     }
+    if (pg_h2_capacity(h) == 0) {
+        /* It says goodbye at once, or takes nothing: dialling again and again would not help. */
+        struct hb_fail f;
+        hb_fail_set(&f, PG_E_CLOSED, HB_FLAG_H2_HANDSHAKE_FAILURE, true,
+                    "http2 handshake failed: the peer takes no streams");
+        f.eject = !c->inner;
+        dial_failed(c, &f);
+        return;
+    }
     struct pg_str id = cert_tls_peer_id(pg_h2_transport(h));
     (void)snprintf(c->peer, sizeof(c->peer), "%.*s", PG_STR_ARG(id));
     c->state = CONN_READY;
@@ -225,7 +235,13 @@ static void on_goaway(struct pg_h2 *h, uint32_t code, void *arg)
     (void)h;
     (void)code;
     struct hb_pool_conn *c = arg;
-    if (c->state == CONN_READY) {
+    if (c->state == CONN_READY && !c->used && c->entry != NULL && !pg_list_is_empty(&c->entry->tickets)) {
+        struct hb_fail f;
+        hb_fail_set(&f, PG_E_CLOSED, HB_FLAG_H2_HANDSHAKE_FAILURE, true,
+                    "http2 handshake failed: GOAWAY before the first stream");
+        f.eject = !c->inner;
+        dial_failed(c, &f);
+    } else if (c->state == CONN_READY) {
         retire(c);
     }
 }
@@ -458,6 +474,7 @@ static uint32_t room_of(const struct hb_pool_conn *c)
 static void hold(struct hb_pool_conn *c)
 {
     c->users++;
+    c->used = true;
     pg_timer_stop(c->timer);
 }
 

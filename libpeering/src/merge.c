@@ -238,6 +238,7 @@ static void fini(struct merge *m)
     }
     pg_free(m->parts);
     pg_map_fini(&m->local_keys);
+    pg_map_fini(&m->local_ips);
     pg_map_fini(&m->node.seen);
     pg_map_fini(&m->exported.seen);
     pg_arena_fini(&m->scratch);
@@ -254,6 +255,7 @@ int merge_run(const struct merge_self *self, const struct contrib_local *local,
     pg_arena_init(&m.scratch, CONTRIB_ARENA_MAX);
     pg_arena_init(&m.result.arena, CONTRIB_ARENA_MAX);
     pg_map_init(&m.local_keys, CONTRIB_SERVICES_MAX);
+    pg_map_init(&m.local_ips, SIZE_MAX / 64);
     pg_map_init(&m.node.seen, SIZE_MAX / 64);
     pg_map_init(&m.exported.seen, SIZE_MAX / 64);
     run(&m, peers, n_peers);

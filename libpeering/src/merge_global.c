@@ -328,7 +328,7 @@ static void service_ports(struct merge *m, const struct xds_fed_service *s, stru
 {
     struct xds_port *ports = merge_scratch(m, s->n_ports, sizeof(*ports));
     size_t count = 0;
-    for (size_t i = 0; ports != NULL && i < s->n_ports; i++) {
+    for (size_t i = 0; ports != NULL && i < s->n_ports && count < MERGE_PORTS_MAX; i++) {
         uint16_t port = s->ports[i].service_port;
         if (port != 0 && !has_port(ports, count, port)) {
             ports[count++] = (struct xds_port){.service_port = port, .target_port = port};

@@ -74,6 +74,7 @@ struct merge {
     struct pg_str *identities; /* of local workloads */
     struct merge_own *own;     /* one per local service */
     struct pg_map local_keys;  /* "<ns>/<hostname>" -> struct contrib_service * */
+    struct pg_map local_ips;   /* bytes of an address -> struct xds_workload *; only with flat peers */
     struct view_writer node, exported;
 };
 

@@ -152,8 +152,27 @@ static int by_service(const void *a, const void *b)
 
 /* --- pods of flat peers --- */
 
-/* Its own pods only: never what it imported itself, or two peers would feed each other. */
-static const char *refuse_pod(const struct merge_peer *p, const struct xds_workload *w)
+static struct pg_str ip_key(const struct pg_ip *ip)
+{
+    return pg_str_n((const char *)ip->b, ip->len);
+}
+
+static void index_local_ips(struct merge *m)
+{
+    for (size_t i = 0; i < m->local->n_workloads && m->code == 0; i++) {
+        struct xds_workload *w = &m->local->workloads[i].w;
+        for (size_t k = 0; k < w->n_ips && w->network_mode != XDS_NETWORK_HOST; k++) {
+            int r = pg_map_set(&m->local_ips, ip_key(&w->ips[k]), w, NULL);
+            if (r < 0) {
+                merge_fail(m, r);
+            }
+        }
+    }
+}
+
+/* Its own pods only: never what it imported itself, or two peers would feed each other; and never an address
+ * of ours, or a peer could stand in for our pods. */
+static const char *refuse_pod(const struct merge *m, const struct merge_peer *p, const struct xds_workload *w)
 {
     if (!pg_str_has_prefix(w->uid, p->cluster) ||
         !pg_str_has_prefix(pg_str_sub(w->uid, p->cluster.len), PG_STR("/"))) {
@@ -170,6 +189,11 @@ static const char *refuse_pod(const struct merge_peer *p, const struct xds_workl
     }
     if (w->n_ips == 0) {
         return "a pod without an address";
+    }
+    for (size_t i = 0; i < w->n_ips; i++) {
+        if (pg_map_get(&m->local_ips, ip_key(&w->ips[i])) != NULL) {
+            return "an address of a local pod";
+        }
     }
     return NULL;
 }
@@ -194,7 +218,7 @@ static void decode_pod(struct merge *m, const struct merge_peer *p, const struct
     } else if (r < 0) {
         report(m, p, blob->name, why.text);
     } else if (a->kind == XDS_ADDRESS_WORKLOAD) {
-        const char *refusal = refuse_pod(p, &a->u.workload);
+        const char *refusal = refuse_pod(m, p, &a->u.workload);
         if (refusal != NULL) {
             report(m, p, blob->name, refusal);
         } else {
@@ -252,6 +276,9 @@ static void index_flat(struct merge *m)
     }
     for (size_t i = 0; i < m->n_peers && m->code == 0; i++) {
         if (m->peers[i].path == PATH_FLAT && m->peers[i].p->workloads != NULL) {
+            if (m->local_ips.len == 0) {
+                index_local_ips(m);
+            }
             take_pods(m, &m->peers[i]);
         }
     }

@@ -191,6 +191,7 @@ static void test_gateway_entry(void)
     CU_ASSERT_TRUE(pg_str_eq_c(gw->u.workload.service_account, "istio-eastwest"));
     CU_ASSERT_TRUE(pg_str_eq_c(gw->u.workload.ns, "istio-eastwest"));
     CU_ASSERT_TRUE(pg_str_eq_c(gw->u.workload.trust_domain, "td-b"));
+    CU_ASSERT_TRUE(pg_str_eq_c(gw->u.workload.cluster_id, "b"));
     CU_ASSERT_EQUAL(gw->u.workload.n_ips, 1);
 
     const struct xds_address *v = t_find(&p.a, p.a.node, KEY);
@@ -597,6 +598,64 @@ static void test_hostile(void)
     pair_fini(&p);
 }
 
+/* What a peer can blow up stays its own trouble: the merge goes on without it. */
+static void test_oversize(void)
+{
+    struct pair p;
+    pair_make(&p, "flat", "flat");
+    struct contrib_service *mine = t_service(&p.a, "demo", "web", XDS_FED_GLOBAL_ONLY);
+    (void)t_pod(&p.a, mine, "web-0");
+    (void)t_pod(&p.b, t_service(&p.b, "demo", "web", XDS_FED_GLOBAL), "web-1");
+    t_publish(&p.b);
+    /* A pod with as many ports as fit one resource; under two services here it does not fit any more. */
+    size_t n = 130000;
+    struct xds_port *ports = pg_calloc(n, sizeof(*ports));
+    for (size_t i = 0; i < n; i++) {
+        ports[i] = (struct xds_port){(uint16_t)(1 + i % 65535), 0, 0};
+    }
+    struct pg_sb sb;
+    struct pg_ip ip = {.len = 4, .b = {10, 9, 9, 9}};
+    struct xds_workload_service ws = {PG_STR(OWN_KEY), ports, n};
+    struct xds_address a = {.kind = XDS_ADDRESS_WORKLOAD};
+    a.u.workload = (struct xds_workload){.uid = PG_STR("b//Pod/demo/fat"),
+                                         .name = PG_STR("fat"),
+                                         .ns = PG_STR("demo"),
+                                         .network = PG_STR("flat"),
+                                         .ips = &ip,
+                                         .n_ips = 1,
+                                         .services = &ws,
+                                         .n_services = 1};
+    pg_sb_init(&sb, XDS_RESOURCE_MAX);
+    CU_ASSERT_EQUAL_FATAL(xds_address_encode(&a, &sb), 0);
+    CU_ASSERT_TRUE(sb.len > XDS_RESOURCE_MAX / 2);
+    t_remember(&p.b.wire_workloads, &p.b.wire, a.u.workload.uid, pg_sb_view(&sb));
+    pg_sb_fini(&sb);
+    pg_free(ports);
+    struct contrib_peer peer = t_peer(&p.b, PEER_DATA_FRESH);
+    CU_ASSERT_EQUAL(t_try_merge(&p.a, &peer, 1), 0);
+    CU_ASSERT_EQUAL(p.a.problems, 1);
+    CU_ASSERT_EQUAL(p.a.result.n_globals, 1);
+    CU_ASSERT_PTR_NOT_NULL(t_find(&p.a, p.a.node, KEY));
+    pair_fini(&p);
+}
+
+/* A flat peer cannot take the address of a pod of ours. */
+static void test_stolen_address(void)
+{
+    struct pair p;
+    pair_make(&p, "flat", "flat");
+    struct xds_workload *own = t_pod(&p.a, t_service(&p.a, "demo", "web", XDS_FED_GLOBAL), "web-0");
+    own->ips[0] = (struct pg_ip){.len = 4, .b = {10, 9, 9, 9}};
+    (void)t_pod(&p.b, t_service(&p.b, "demo", "web", XDS_FED_GLOBAL), "web-1");
+    t_publish(&p.b);
+    put_pod(&p.b, "b//Pod/demo/thief", "thief", "flat", OWN_KEY);
+    struct contrib_peer peer = t_peer(&p.b, PEER_DATA_FRESH);
+    t_merge(&p.a, &peer, 1);
+    CU_ASSERT_EQUAL(p.a.problems, 1);
+    CU_ASSERT_EQUAL(p.a.result.globals[0].n_endpoints, 2);
+    pair_fini(&p);
+}
+
 static void test_vouching(void)
 {
     struct pair p;
@@ -796,6 +855,6 @@ TEST_MAIN("merge", {"row 1", test_row1}, {"row 2", test_row2}, {"row 3", test_ro
           {"gateway by name", test_gateway_by_name}, {"flat", test_flat}, {"flat off", test_flat_off},
           {"takeover", test_takeover}, {"segments", test_segments}, {"distribution", test_distribution},
           {"ports", test_ports}, {"auto address", test_auto_address}, {"age", test_age},
-          {"export", test_export}, {"hostile", test_hostile}, {"vouching", test_vouching},
-          {"random", test_random}, {"many", test_many}, {"nomem", test_nomem},
-          {"after failure", test_after_failure})
+          {"export", test_export}, {"hostile", test_hostile}, {"oversize", test_oversize},
+          {"stolen address", test_stolen_address}, {"vouching", test_vouching}, {"random", test_random},
+          {"many", test_many}, {"nomem", test_nomem}, {"after failure", test_after_failure})

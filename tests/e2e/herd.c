@@ -162,9 +162,9 @@ int main(int argc, char **argv)
     if (argc != 5) {
         die("usage:", "herd ADDRESS ROOT.pem TOKEN N");
     }
-    long n = strtol(argv[4], NULL, 10);
-    if (n <= 0 || n > (long)HERD_MAX) {
-        die("too many:", argv[4]);
+    uint64_t n;
+    if (pg_str_u64(pg_str_c(argv[4]), HERD_MAX, &n) < 0 || n == 0) {
+        die("a number up to 4096 is wanted, not", argv[4]);
     }
     if (pg_log_set_filter("error", &err) < 0) {
         die("log", err.text);

@@ -472,6 +472,8 @@ int pg_h2_ng_request(struct pg_h2 *h, struct pg_h2_stream *s, const struct pg_h2
     }
     s->id = id;
     pg_h2_guard_credit(&h->guard, PG_H2_B_WINDOW, 4);
+    /* A server may reset what we opened, and does so with every refusal: that is no flood. */
+    pg_h2_guard_credit(&h->guard, PG_H2_B_RESET, 1);
     return 0;
 }
 

@@ -681,6 +681,27 @@ static void test_honest_resets(void)
     close_pair();
 }
 
+/* A server that refuses every request, each with an answer and a reset, as fast as they come: the session and
+ * the other tunnels in it live on. */
+static void test_many_refusals(void)
+{
+    open_pair(1 << 20);
+    for (int i = 0; i < 12000 && !p.client_closed; i++) {
+        struct side *c = NULL;
+        p.nc = p.ns = 0;
+        CU_ASSERT_EQUAL_FATAL(pair_request(&p, "CONNECT", false, &c), 0);
+        pair_settle(&p);
+        CU_ASSERT_EQUAL(side_respond(&p.s[0], "503", true), 0);
+        side_close(&p.s[0], PG_H2_NO_ERROR);
+        pair_settle(&p);
+        side_close(c, PG_H2_CANCEL);
+        pair_settle(&p);
+    }
+    CU_ASSERT_FALSE(p.client_closed);
+    CU_ASSERT_FALSE(p.server_closed);
+    close_pair();
+}
+
 /* Everything above in small, for the sweep. */
 static int scenario(void *arg)
 {
@@ -753,4 +774,4 @@ TEST_MAIN("h2", {"request and response", test_request_response}, {"trailers", te
           {"client drain", test_client_drain}, {"capacity", test_capacity}, {"ping", test_ping},
           {"no false end", test_no_false_end}, {"free in callbacks", test_free_in_callback},
           {"bad heads", test_bad_heads}, {"500 honest resets a second", test_honest_resets},
-          {"allocation failures", test_no_memory})
+          {"many refusals", test_many_refusals}, {"allocation failures", test_no_memory})

@@ -296,6 +296,9 @@ struct proxy {
     struct xds_client *client;
     size_t batches, resources, removals, attempts;
     struct pg_sb token;
+    struct pg_sb chain, key; /* of a client certificate, instead of the token */
+    char last[256];          /* how the last stream ended */
+    bool expired_seen;
 };
 
 static int proxy_resource(void *arg, size_t type, const struct xds_delta_resource *r, struct pg_errtext *why)
@@ -321,13 +324,20 @@ static void proxy_batch(void *arg, const struct adsc_result *r)
 }
 static void proxy_state(void *arg, const struct xds_client_event *e)
 {
-    ((struct proxy *)arg)->attempts += e->state == XDS_CONNECTING ? 1 : 0;
+    struct proxy *p = arg;
+    p->attempts += e->state == XDS_CONNECTING ? 1 : 0;
+    if (e->state == XDS_DISCONNECTED) {
+        (void)snprintf(p->last, sizeof(p->last), "%s", e->text);
+        p->expired_seen = p->expired_seen || strstr(e->text, "client certificate has expired") != NULL;
+    }
 }
 static struct cert_creds *proxy_creds(void *arg, struct pg_errtext *err)
 {
     struct proxy *p = arg;
     struct cert_creds *c = NULL;
-    struct cert_creds_options o = {.roots_pem = cert_ca_root_pem(p->home->keys.ca)};
+    struct cert_creds_options o = {.chain_pem = pg_sb_view(&p->chain),
+                                   .key_pem = pg_sb_view(&p->key),
+                                   .roots_pem = cert_ca_root_pem(p->home->keys.ca)};
     return cert_creds_new(&o, &c, err) == 0 ? c : NULL;
 }
 static int proxy_token(void *arg, struct pg_sb *out, struct pg_errtext *err)
@@ -349,7 +359,7 @@ static void make_token(const struct mesh *m, const char *ns, const char *sa, con
                           0);
 }
 
-static void proxy_start(struct proxy *p, struct mesh *m, size_t home, size_t to)
+static void proxy_begin(struct proxy *p, const struct mesh *m, size_t to)
 {
     static const char *const names[] = {"istiod.istio-system.svc"};
     const char *addresses[] = {m->nodes[to].address};
@@ -367,15 +377,22 @@ static void proxy_start(struct proxy *p, struct mesh *m, size_t home, size_t to)
                                    .n_types = 1,
                                    .backoff = {.first_ms = 20, .max_ms = 50, .factor_pct = 150}};
     struct pg_errtext err = {""};
+    CU_ASSERT_EQUAL_FATAL(xds_client_new(p->home->loop, p->home->resolver, &o, &cb, p, &p->client, &err), 0);
+}
+
+static void proxy_start(struct proxy *p, struct mesh *m, size_t home, size_t to)
+{
     *p = (struct proxy){.m = m, .home = m->nodes[home].c};
     make_token(m, "demo", "a", NULL, &p->token);
-    CU_ASSERT_EQUAL_FATAL(xds_client_new(p->home->loop, p->home->resolver, &o, &cb, p, &p->client, &err), 0);
+    proxy_begin(p, m, to);
 }
 
 static void proxy_stop(struct proxy *p)
 {
     xds_client_free(p->client);
     pg_sb_fini(&p->token);
+    pg_sb_fini(&p->chain);
+    pg_sb_fini(&p->key);
 }
 
 static bool proxy_has_batch(struct mesh *m, void *arg)
@@ -443,6 +460,79 @@ static void test_start_deadline(void)
     mesh_fini(&m);
 }
 
+/* --- certificates end --- */
+
+#define ID(ns, sa) "spiffe://cluster.local/ns/" ns "/sa/" sa
+
+/* A clock that moves a little with each look at it, and as far as the test says. */
+static struct {
+    uint64_t mono_ns;
+    int64_t wall_us;
+} fake;
+static uint64_t fake_mono_ns(void *arg)
+{
+    (void)arg;
+    fake.mono_ns += 20000;
+    fake.wall_us += 20;
+    return fake.mono_ns;
+}
+static int64_t fake_wall_us(void *arg)
+{
+    (void)arg;
+    return fake.wall_us;
+}
+
+static void pass_time(struct mesh *m, unsigned seconds)
+{
+    for (unsigned s = 0; s < seconds; s += 25) {
+        fake.mono_ns += 25000000000u;
+        fake.wall_us += 25000000;
+        for (int t = 0; t < 4; t++) {
+            mesh_turn(m);
+        }
+    }
+}
+
+static bool stream_expired(struct mesh *m, void *arg)
+{
+    const struct proxy *p = arg;
+    (void)m;
+    return p->expired_seen && strstr(p->last, "tls: expired certificate") != NULL;
+}
+
+/* A stream ends with the certificate that opened it, and that certificate opens no other. */
+static void test_certificate_ends(void)
+{
+    static const struct pg_clock ahead = {.mono_ns = fake_mono_ns, .wall_us = fake_wall_us};
+    struct mesh m;
+    struct proxy p = {0};
+    struct pg_errtext err = {""};
+    mesh_make(&m);
+    mesh_start(&m, 0);
+    mesh_start(&m, 2);
+    p.m = &m;
+    p.home = m.nodes[2].c;
+    pg_sb_init(&p.token, 1);
+    pg_sb_init(&p.chain, CERT_PEM_MAX);
+    pg_sb_init(&p.key, CERT_PEM_MAX);
+    CU_ASSERT_EQUAL_FATAL(cert_ca_issue_server(m.nodes[0].c->keys.ca, PG_STR(ID("demo", "a")), NULL, 0, 600,
+                                               pg_clock_wall_s(), &p.chain, &p.key, &err),
+                          0);
+    mesh_service(&m, 0, 0, false, 1, 1);
+    proxy_begin(&p, &m, 0);
+    CU_ASSERT_TRUE(mesh_until(&m, proxy_has_batch, &p));
+    fake.mono_ns = pg_clock_mono_ns();
+    fake.wall_us = pg_clock_wall_us();
+    pg_clock_set(&ahead);
+    pass_time(&m, 500);
+    CU_ASSERT_FALSE(p.expired_seen);
+    pass_time(&m, 200);
+    CU_ASSERT_TRUE(mesh_until(&m, stream_expired, &p));
+    pg_clock_set(NULL);
+    proxy_stop(&p);
+    mesh_fini(&m);
+}
+
 /* --- keys change --- */
 
 struct call {
@@ -501,7 +591,6 @@ static struct call sign_as(struct mesh *m, const char *csr_id, const char *imper
     return call;
 }
 
-#define ID(ns, sa) "spiffe://cluster.local/ns/" ns "/sa/" sa
 #define ZTUNNEL                                                                                              \
     "{apiVersion: v1, kind: Pod, metadata: {name: zt-%s, namespace: istio-system}, spec: {nodeName: %s, "    \
     "serviceAccountName: ztunnel}, status: {phase: Running, podIP: 10.9.0.%s}}\n"
@@ -653,5 +742,6 @@ TEST_MAIN("control", {"start orders", test_start_orders},
           {"restart keeps services", test_restart_keeps_services}, {"address moves", test_address_moves},
           {"no memory", test_no_memory}, {"start without memory", test_start_without_memory},
           {"end with handshakes", test_end_with_handshakes}, {"proxy waits", test_proxy_waits},
-          {"start deadline", test_start_deadline}, {"who gets what", test_who_gets_what},
-          {"token keys change", test_token_keys_change}, {"network changes", test_network_changes})
+          {"start deadline", test_start_deadline}, {"certificate ends", test_certificate_ends},
+          {"who gets what", test_who_gets_what}, {"token keys change", test_token_keys_change},
+          {"network changes", test_network_changes})

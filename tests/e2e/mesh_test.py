@@ -396,6 +396,8 @@ def one(c):
     mode = c.recv(1)
     if mode == b"w":                       # our side ends first, the client goes on sending
         c.sendall(b"early\n"); c.shutdown(socket.SHUT_WR)
+    if mode == b"l":                       # says that the whole way is there: connect() ends at the near proxy
+        c.sendall(b"hello\n")
     h, n = hashlib.sha256(), 0
     while True:
         b = c.recv(65536)
@@ -534,7 +536,8 @@ def test_stale_deadline(m):
 LONG = r"""
 import socket, sys
 c = socket.create_connection(("half.demo.mesh.internal", 5001), 10); c.settimeout(10)
-c.sendall(b"r"); print("open", flush=True)
+c.sendall(b"l")
+assert c.recv(6) == b"hello\n"; print("open", flush=True)
 for line in sys.stdin:
     c.sendall(b"x" * 1000)
 c.shutdown(socket.SHUT_WR); print(c.recv(100).decode().split()[0], flush=True)

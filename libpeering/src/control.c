@@ -139,10 +139,14 @@ static struct cert_creds *current_creds(void *arg, struct pg_errtext *err)
 /* --- manifests
  * ------------------------------------------------------------------------------------------------ */
 
-static void log_problems(const struct peering_control *c)
+static void log_problems(struct peering_control *c)
 {
     const struct manifest_problem *problems;
     size_t n = manifest_problems(c->manifest, &problems);
+    if (n == 0 && c->had_problems) {
+        PG_LOG0(PG_LOG_INFO, "manifests", "all files accepted again");
+    }
+    c->had_problems = n > 0;
     for (size_t i = 0; i < n; i++) {
         PG_LOG(PG_LOG_ERROR, "manifests", "not accepted, the last good version of the file stays",
                PG_F_C("file", problems[i].file), PG_F_U64("line", problems[i].line),

@@ -55,6 +55,7 @@ struct peering_control {
     struct pg_io *manifest_io;
     struct contrib_local local;
     bool has_local;
+    bool had_problems; /* some manifest was not accepted at the last look */
     char network[254]; /* in force: label of the system namespace, else the option */
     struct eastwest_config *eastwest;
     size_t n_eastwest;

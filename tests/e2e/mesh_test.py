@@ -263,6 +263,7 @@ def test_malformed_manifest(m):
         m.manifest(1, "steady.yaml", good)
         m.wait("the report to go", 10, lambda: not m.get(1, "/status")["manifests"]["problems"])
     check("steady.yaml" in m.log("cluster1-peeringd"), "nothing in the log")
+    check(m.log("cluster1-peeringd").count("all files accepted again") == 3, "mending is not told")
     m.manifest(1, "steady.yaml", None)
 
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * TLS 1.3 as a transport over any transport. The handshake is OpenSSL's; what happens to the records is this
- * module's business (back ends, DESIGN D16), so nobody outside sees an SSL object. ALPN h2 both ways, no
+ * module's business (other back ends may come), so nobody outside sees an SSL object. ALPN h2 both ways, no
  * session resumption, no 0-RTT, no renegotiation. AES-256-GCM, then AES-128-GCM.
  *
  * Who is accepted is decided here, fail closed: the chain must verify, and for SPIFFE peers the leaf must

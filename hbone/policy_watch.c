@@ -2,7 +2,7 @@
 /*
  * Open connections under a new table: each is asked again whether it may exist, against the workload and
  * policies as they are now. Denied ones are cut; a policy that is merely missing leaves live ones alone until
- * it is known (DESIGN D10). Done in batches, so that a policy push never stops a worker. Worker thread.
+ * it is known. Done in batches, so that a policy push never stops a worker. Worker thread.
  */
 #include "hbone/worker.h"
 

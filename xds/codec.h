@@ -3,7 +3,7 @@
  * Wire bytes to model structs and back. protobuf-c and generated headers stay inside xds/codec_*.c, behind a
  * budget allocator (an absolute memory budget per message, because decoding amplifies up to 76 times). No
  * declared type is recursive, so unpacking depth is bounded by the schema; recursive types are kept as bytes
- * and read without recursion (DESIGN D12). Decoders copy what they keep into `arena`. Encoders are
+ * and read without recursion. Decoders copy what they keep into `arena`. Encoders are
  * deterministic: equal structs give equal bytes (map entries sorted by key), so that a digest is a version.
  * Errors: PG_E_PARSE with what and where in `err`, PG_E_NOMEM, PG_E_LIMIT. Any thread.
  */
@@ -28,7 +28,7 @@ int xds_workload_decode(struct pg_str bytes, struct pg_arena *arena, struct xds_
 int xds_address_encode(const struct xds_address *a, struct pg_sb *out) PG_MUST_CHECK;
 int xds_workload_encode(const struct xds_workload *w, struct pg_sb *out) PG_MUST_CHECK; /* bare Workload */
 /* WADS. An unparsable part sets out->unparsable and returns PG_E_PARSE with name/ns/scope filled as far as
- * known (D10: the caller keeps it as a deny). */
+ * known (the caller keeps it as a deny). */
 int xds_policy_decode(struct pg_str bytes, struct pg_arena *arena, struct xds_policy *out,
                       struct pg_errtext *err) PG_MUST_CHECK;
 int xds_policy_encode(const struct xds_policy *p, struct pg_sb *out) PG_MUST_CHECK;

@@ -161,7 +161,7 @@ struct xds_policy {
     bool dry_run;
     struct xds_rule *rules; /* ORed; none: never matches */
     size_t n_rules;
-    /* D10: something in it was not understood (unknown enum, unparsable match, port over 65535, unknown field
+    /* Something in it was not understood (unknown enum, unparsable match, port over 65535, unknown field
      * of a match). Such a policy denies; the decoder reports why and the resource is NACKed by name. */
     bool unparsable;
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What sources bring: each source owns one contribution keyed (source, generation), replaced as a whole or by
- * its owner only, so one peer's end can never wipe or leak another's data (DESIGN section 3). Control thread.
+ * its owner only, so one peer's end can never wipe or leak another's data. Control thread.
  */
 #ifndef ISTHMUS_PEERING_CONTRIB_H
 #define ISTHMUS_PEERING_CONTRIB_H
@@ -72,7 +72,7 @@ struct eastwest_config { /* own gateway object of class istio-eastwest */
 void eastwest_config_fini(struct eastwest_config *c);
 
 /* --- what a peer sent --- */
-enum peer_data {                  /* DESIGN D8 */
+enum peer_data {                  /* see peer_state.h */
                  PEER_DATA_NONE,  /* never synced, or withdrawn at the deadline */
                  PEER_DATA_FRESH, /* stream up and synced */
                  PEER_DATA_STALE, /* stream lost, data path proven alive by the probe: kept, behind fresh ones

@@ -27,7 +27,7 @@
 #define MERGE_DOMAIN "mesh.internal"
 
 /* VIPs: derived from the hostname inside 240.240.0.0/16 and 2001:2::/48, collision-probed, remembered, so
- * that restarts and replicas agree (D9). `text` form: one "<hostname> <v4> <v6>" a line. */
+ * that restarts and replicas agree. `text` form: one "<hostname> <v4> <v6>" a line. */
 struct vip_pool;
 int vip_pool_new(struct vip_pool **out) PG_MUST_CHECK;
 void vip_pool_free(struct vip_pool *p);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The life of what one peer sent (D8): fresh while its stream is up and synced; stale when the stream is
+ * The life of what one peer sent: fresh while its stream is up and synced; stale when the stream is
  * lost, for as long as a probe of its gateway (TCP, TLS, HTTP/2 PING on the HBONE port) proves the data path
  * alive; unhealthy at once when the probe fails; withdrawn at the deadline. Pure: events and time in, actions
  * out.

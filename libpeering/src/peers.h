@@ -2,7 +2,7 @@
 /*
  * The links to other control planes: one session per istio-remote Gateway object. A session owns one outgoing
  * delta xDS stream, what came over it, and the probe of the data path. When an object's address changes, the
- * old session keeps its data in force until the new one has synced: no gap, no wipe (D8). Control thread.
+ * old session keeps its data in force until the new one has synced: no gap, no wipe. Control thread.
  */
 #ifndef ISTHMUS_PEERING_PEERS_H
 #define ISTHMUS_PEERING_PEERS_H

@@ -338,7 +338,7 @@ static int put_address(peering_table *t, struct pg_str name, struct pg_str bytes
     return r;
 }
 
-/* A policy that was not understood is kept under the name it was sent with, to deny (D10). */
+/* A policy that was not understood is kept under the name it was sent with, to deny. */
 static int put_policy(peering_table *t, struct pg_str name, struct pg_str bytes, const struct origin *from,
                       struct pg_errtext *why)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Virtual addresses of global hosts (D9): the place in the range is a digest of the hostname, the next free
+ * Virtual addresses of global hosts: the place in the range is a digest of the hostname, the next free
  * one on collision. Every control plane that allocates the same names in the same order arrives at the same
  * addresses, and the saved text settles it for restarts. When the IPv4 range is full, names that the last
  * merge did not ask for give theirs back. Control thread.

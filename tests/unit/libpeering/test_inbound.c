@@ -105,7 +105,7 @@ static void test_table(void)
     }
 }
 
-/* Any of several waypoints is one (fault Q14 of ztunnel). */
+/* Any of several waypoints is one. */
 static void test_weighted(void)
 {
     static const struct {

@@ -320,7 +320,7 @@ static const char *vip_owner(peering_table *t, const char *network, const char *
     return name;
 }
 
-/* Two services of one namespace on one address: removing one leaves the other (fault Q7 of ztunnel). */
+/* Two services of one namespace on one address: removing one leaves the other. */
 static void test_vip_collision(void)
 {
     peering_table *t = kit_table();
@@ -390,7 +390,7 @@ static void test_prefixes(void)
     for (size_t i = 0; i < PG_ARRAY_LEN(rows); i++) {
         CU_ASSERT_STRING_EQUAL(vip_owner(t, rows[i].network, rows[i].ip, rows[i].ns), rows[i].owner);
     }
-    /* endpoints of a prefix follow (fault Q6 of ztunnel) */
+    /* endpoints of a prefix follow */
     for (int i = 0; i < 20; i++) {
         peering_ip ip = kit_ip("10.9.9.9");
         const peering_workload *const *e;

@@ -3,9 +3,8 @@
  * @file
  * UNSTABLE. A data path's link to its control plane: keeps a table over delta ADS (Address, Authorization)
  * and fetches certificates from IstioCertificateService, on a loop of this project (net/loop.h). Everything
- * runs on that loop's thread. Wire behaviour is ztunnel's (its sections 2.6, 3 and 8.3 of our notes in
- * docs/): node id, headers, versions on reconnect, wildcard subscription, NACK text; better where it is weak:
- * back-off with jitter, a last-message age.
+ * runs on that loop's thread. Wire behaviour is ztunnel's: node id, headers, versions on reconnect, wildcard
+ * subscription, NACK text; better where it is weak: back-off with jitter, a last-message age.
  */
 #ifndef PEERING_UNSTABLE_NODE_H
 #define PEERING_UNSTABLE_NODE_H

@@ -684,6 +684,18 @@ class BadServer:
             c.close()
 
 
+def reset(ns, to):
+    """One more call, which must not get through."""
+    try:
+        with dial(ns, to) as c:
+            c.sendall(b"hello")
+            what = outcome(c, 14)
+    except OSError:
+        return True
+    check(what == (0, "reset"), "a server with another identity was accepted: %s" % (what,))
+    return True
+
+
 def test_bad_servers(m):
     """A pod with a valid certificate that keeps no rule: its own callers fail in time, and nobody else."""
     echo = certificate(m, os.path.dirname(m.dir) + "/echo.pem", m.dir + "/certs/cluster2", ["spiffe://cluster.local/ns/demo/sa/echo"])
@@ -712,7 +724,9 @@ def test_bad_servers(m):
                 check(dials < 40, "%s: %d dials in %.1f s" % (mode, dials, took))
                 check(what[1] == "reset", "%s: %s" % (mode, what))
                 check(took < 14, "%s took %.1f s" % (mode, took))
-                check(mode != "somebody else" or server.refused > 0, "a server with another identity was accepted")
+                if mode == "somebody else":
+                    # The first call may still have met the end of the real server; and the refusal is counted by another thread.
+                    m.wait("its refusal", 25, lambda: server.refused > 0 or (reset(ns, to) and server.refused > 0))
                 for s in m.witness:
                     check(m.echo_once(s), "%s: a tunnel beside it suffered" % mode)
                 c.close()

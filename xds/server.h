@@ -79,6 +79,7 @@ struct xds_server_callbacks {
      * authenticated SPIFFE ids of the caller as found by the auth callback of the listener, or empty. */
     struct xds_view *(*view_for)(void *arg, struct xds_stream *s, const struct xds_node *node,
                                  struct pg_str peer_id, int *grpc_code, struct pg_errtext *err);
+    /* Optional. */
     void (*on_stream)(void *arg, struct xds_stream *s, bool opened);
     void (*on_nack)(void *arg, struct xds_stream *s, struct pg_str type_url, struct pg_str error);
     /* Who is calling: fills `out` (SPIFFE id; empty = nobody). 0, or PG_E_DENIED to refuse with

@@ -237,8 +237,6 @@ void pg_h2_stream_destroy(struct pg_h2_stream *s);
 void pg_h2_stream_finish(struct pg_h2_stream *s, uint32_t code, int err);
 /* Readiness now, as a level: PG_READ | PG_WRITE. Arms the callbacks for what is not ready. */
 unsigned pg_h2_stream_ready(struct pg_h2_stream *s);
-/* 0, or the error a read or write would give now. */
-int pg_h2_stream_error(const struct pg_h2_stream *s);
 /* END_STREAM came and nothing that was received is lost. */
 bool pg_h2_stream_ended(const struct pg_h2_stream *s);
 

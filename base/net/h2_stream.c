@@ -84,14 +84,6 @@ void pg_h2_stream_finish(struct pg_h2_stream *s, uint32_t code, int err)
     }
 }
 
-int pg_h2_stream_error(const struct pg_h2_stream *s)
-{
-    if (!s->over) {
-        return 0;
-    }
-    return s->err != 0 ? s->err : PG_E_CLOSED;
-}
-
 unsigned pg_h2_stream_ready(struct pg_h2_stream *s)
 {
     unsigned rw = s->over ? PG_READ | PG_WRITE : 0;

@@ -243,13 +243,6 @@ static struct xds_view *view_for(void *arg, struct xds_stream *s, const struct x
     return c->merges > 0 && (c->is_ready || !xds_stream_holds(s)) ? c->node_view : NULL;
 }
 
-static void on_stream(void *arg, struct xds_stream *s, bool opened)
-{
-    (void)arg;
-    (void)s;
-    (void)opened;
-}
-
 static void on_nack(void *arg, struct xds_stream *s, struct pg_str type_url, struct pg_str error)
 {
     const struct peering_control *c = arg;
@@ -398,7 +391,6 @@ int serve_start(struct peering_control *c, struct pg_errtext *err)
 {
     static const struct xds_server_callbacks callbacks = {
         .view_for = view_for,
-        .on_stream = on_stream,
         .on_nack = on_nack,
         .authenticate = authenticate,
         .on_csr = on_csr,
